@@ -1,0 +1,43 @@
+"""From a folder of labelled images to a classifier you can trust.
+
+    import sightline
+
+    result = sightline.train("photos", ["train.epochs=20"])
+    classifier = sightline.load(result.run.root)
+    classifier.predict(["new.jpg"])
+
+The names below are the public door; each is imported when it is first used, so `import sightline` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline.classifier import Classifier, load
+    from sightline.config import Config
+    from sightline.run.evaluate import evaluate
+    from sightline.run.prepare import prepare
+    from sightline.run.train import resume, train
+
+__all__ = ["Classifier", "Config", "evaluate", "load", "prepare", "resume", "train"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Classifier": "sightline.classifier",
+    "Config": "sightline.config",
+    "evaluate": "sightline.run.evaluate",
+    "load": "sightline.classifier",
+    "prepare": "sightline.run.prepare",
+    "resume": "sightline.run.train",
+    "train": "sightline.run.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'sightline' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

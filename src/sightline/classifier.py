@@ -1,0 +1,209 @@
+"""Classifier: network, preprocessing, class names and temperature, as one thing that can be used, saved and moved.
+
+    classifier = Classifier.load("run/classifier")
+    classifier.predict(["a.jpg", "b.png"])            ["rose", "tulip"]
+    classifier.predict_proba(["a.jpg"])               (1, K) calibrated probabilities
+    answers = classifier.classify(paths)              also says which files could not be read, and why
+
+A folder with `model.safetensors` and `model.json` is all it needs. The JSON holds a digest of the weights, and nothing
+in either file can run code. What was trained is what is used: the decoder, the preprocessing and the order of classes
+are those of the training run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sightline import files
+from sightline.config import DeviceSettings
+from sightline.data.augment import plain_views
+from sightline.device import Device, choose
+from sightline.errors import ModelError, RunError, UnreadableImage
+from sightline.models.catalog import rebuild
+from sightline.models.inference import logits_of
+from sightline.models.preprocess import Preprocess
+
+FORMAT = 1
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of some files.
+
+    Attributes:
+        paths: all files asked about, in order.
+        readable: (M,) positions in `paths` of those that could be read.
+        logits: (M, K) float32 of these.
+        probabilities: (M, K) float64, calibrated.
+        unreadable: {position in `paths`: reason}.
+    """
+
+    paths: tuple[Path, ...]
+    readable: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float64]
+    unreadable: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network and all that it needs.
+
+    Attributes:
+        network: (B, 3, S, S) -> (B, K), in evaluation mode, on `device`.
+        spec: what `models.catalog.rebuild` needs to make the network again.
+        temperature: logits are divided by it before the softmax (Guo et al. 2017).
+        about: where it comes from; free facts for people.
+    """
+
+    network: nn.Module
+    spec: dict[str, Any]
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    temperature: float
+    device: Device
+    about: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.spec.get("classes") != len(self.classes) or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} class names for a network of {self.spec.get('classes')} classes")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"a temperature of {self.temperature}")
+
+    def predict(self, paths: Sequence[str | Path]) -> list[str]:
+        """The likeliest class of each file; see `predict_proba` for the errors."""
+        return [self.classes[i] for i in self.predict_proba(paths).argmax(1)]
+
+    def predict_proba(self, paths: Sequence[str | Path]) -> npt.NDArray[np.float64]:
+        """(N, K) calibrated probabilities, in the order of `classes`.
+
+        Raises:
+            UnreadableImage: a file cannot be decoded; `classify` goes on instead.
+        """
+        answers = self.classify(paths)
+        for position, reason in answers.unreadable.items():
+            raise UnreadableImage(f"{answers.paths[position]}: {reason}")
+        return answers.probabilities
+
+    def score(self, paths: Sequence[str | Path], labels: Sequence[str]) -> float:
+        """Share of the files whose likeliest class is the label."""
+        return float(np.mean([a == b for a, b in zip(self.predict(paths), labels, strict=True)]))
+
+    def classify(self, paths: Sequence[str | Path]) -> Answers:
+        """What it says of each readable file, and why the others cannot be read."""
+        if isinstance(paths, (str, Path)):
+            raise TypeError("Give a list of paths: classifier.predict([path]).")
+        all_paths = tuple(Path(p) for p in paths)
+        unreadable: dict[int, str] = {}
+        logits = logits_of(self.network, self._batches(all_paths, unreadable), self.device)
+        logits = logits if len(logits) else np.zeros((0, len(self.classes)), dtype=np.float32)
+        readable = np.array([i for i in range(len(all_paths)) if i not in unreadable], dtype=np.int64)
+        return Answers(all_paths, readable, logits, self.probabilities(logits), unreadable)
+
+    def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """(N, K) float64: the softmax of the logits divided by the temperature."""
+        scaled = torch.from_numpy(logits.astype(np.float64) / self.temperature)
+        found: npt.NDArray[np.float64] = torch.softmax(scaled, 1).numpy()
+        return found
+
+    def _batches(self, paths: tuple[Path, ...], unreadable: dict[int, str]) -> Iterator[torch.Tensor]:
+        """Views of the readable files; the next batch is decoded in threads while the network works on this one."""
+        with ThreadPoolExecutor(self.device.threads) as pool:
+            starts = range(0, len(paths), _BATCH)
+            coming = [pool.submit(self._read, path) for path in paths[:_BATCH]]
+            for start in starts:
+                results, next_paths = [f.result() for f in coming], paths[start + _BATCH : start + 2 * _BATCH]
+                coming = [pool.submit(self._read, path) for path in next_paths]
+                for i, result in enumerate(results):
+                    if isinstance(result, str):
+                        unreadable[start + i] = result
+                pictures = [r for r in results if not isinstance(r, str)]
+                if pictures:
+                    stored = self.preprocess.stack(pictures)
+                    yield plain_views(stored, self.preprocess.view).to(self.device.torch_device)
+
+    def _read(self, path: Path) -> npt.NDArray[np.uint8] | str:
+        try:
+            return self.preprocess.shrunk(path.read_bytes())
+        except UnreadableImage as error:
+            return error.reason
+        except OSError as error:
+            return f"cannot be opened: {error.strerror}"
+
+    # ---- on the disk -------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `model.safetensors` and `model.json`; the JSON comes last and holds the digest of the weights."""
+        folder = Path(folder)
+        with files.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        files.write_atomic(folder / "model.safetensors", lambda part: save_file(weights, part))
+        card = {
+            "format": FORMAT,
+            "spec": self.spec,
+            "preprocess": self.preprocess.to_json(),
+            "classes": list(self.classes),
+            "temperature": self.temperature,
+            "digest": files.digest(folder / "model.safetensors"),
+            "about": self.about,
+        }
+        files.write_json(folder / "model.json", card)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: Device | None = None) -> Classifier:
+        """A classifier from its folder, or from the run folder that holds it.
+
+        Raises:
+            RunError: it is not there, or is damaged; nothing is loaded by halves.
+        """
+        path = Path(folder)
+        if not (path / "model.json").exists() and (path / "classifier" / "model.json").exists():
+            path = path / "classifier"
+        card = _read_card(path)
+        device = device or choose(DeviceSettings())
+        try:
+            preprocess = Preprocess.from_json(card["preprocess"])
+            classes, temperature = tuple(card["classes"]), float(card["temperature"])
+            network = rebuild(card["spec"])
+            network.load_state_dict(load_file(path / "model.safetensors"))
+            network.to(device.torch_device).to(memory_format=device.memory_format).eval()
+            return cls(network, card["spec"], preprocess, classes, temperature, device, card.get("about", {}))
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ModelError) as error:
+            raise RunError(f"{path / 'model.json'} does not describe its weights: {' '.join(str(error).split())[:300]}") from None
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = files.read_json(path / "model.json")
+        found = files.digest(path / "model.safetensors")
+    except FileNotFoundError as error:
+        raise RunError(f"{path} holds no classifier: {Path(error.filename).name} is missing.") from None
+    except NotADirectoryError:
+        raise RunError(f"{path} is a file; give a run folder or a classifier folder.") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path / 'model.json'} cannot be read: {error}.") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise RunError(f"{path / 'model.json'} is not of a format that this version of sightline knows ({FORMAT}).")
+    if card.get("digest") != found:
+        raise RunError(
+            f"{path / 'model.safetensors'} is damaged or of another model.json: its digest differs. Copy the folder again."
+        )
+    return card
+
+
+def load(folder: str | Path) -> Classifier:
+    """The classifier of a run folder or a classifier folder; see `Classifier.load`."""
+    return Classifier.load(folder)

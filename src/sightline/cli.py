@@ -1,0 +1,190 @@
+"""The command line: each command parses, makes one call, and echoes. Heavy imports happen inside the commands.
+
+Results go to standard output, progress and notes to standard error. Exit status: 0 done; 2 something that you can mend;
+130 interrupted, with the command that resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightline.errors import SightlineError
+
+app = typer.Typer(
+    name="sightline",
+    help="From a folder of labelled images to a classifier you can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder; to predict, its classifier/ folder will do.")]
+
+
+@app.command()
+def demo(
+    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="Where to write; must not exist yet.")] = "sightline-demo",
+    as_json: Json = False,
+) -> None:
+    """The whole road on handwritten digits: about a minute, no network."""
+    from sightline.run.demo import demo as run_demo
+
+    _echo(run_demo(Path(folder)), as_json)
+
+
+@app.command()
+def train(
+    words: Annotated[list[str] | None, typer.Argument(metavar="FOLDER [KEY=VALUE ...]", help="Labelled images, then settings.")] = None,
+    recipe: Annotated[str | None, typer.Option("-c", "--config", metavar="RECIPE.yaml", help="Settings from a file.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="DIR", help="Where to write (default: runs/NAME-DATE-TIME).")] = None,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run instead of starting one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier from FOLDER/CLASS/image, FOLDER/{train,val,test}/CLASS/image, or a CSV or Parquet table.
+
+    Settings are KEY=VALUE words, such as train.epochs=20; `sightline settings` lists them.
+    """
+    from sightline.run import train as training
+
+    words = words or []
+    if resume is not None:
+        _refuse(recipe is not None or run is not None, "--resume takes no -c and no --run: the run has its own.")
+        _refuse(
+            bool(words) and "=" not in words[0], f"--resume takes settings only: leave {words[0] if words else ''} out."
+        )
+        result = training.resume(resume, words)
+    else:
+        _refuse(not words, "Name the folder of images: sightline train FOLDER.")
+        result = training.train(words[0], words[1:], recipe, run)
+    _echo(_trained(result), as_json)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    folder: Annotated[str | None, typer.Argument(metavar="[FOLDER]", help="Labelled images of your own; else the run's.")] = None,
+    split: Annotated[str, typer.Option("--split", help="test or val, of the run's own images.")] = "test",
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where to write the figures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Figures with intervals: of the run's test part, its val part, or another folder."""
+    from sightline.evaluation.text import classification_report
+    from sightline.run.evaluate import evaluate as run_evaluate
+
+    _refuse(split not in ("test", "val"), f"--split must be test or val, not {split}.")
+    metrics = run_evaluate(run, folder, split, out)
+    _echo({"metrics": metrics, "text": classification_report(metrics)}, as_json)
+
+
+@app.command()
+def predict(
+    run: Run,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, patterns; - reads a list from stdin.")],
+    top: Annotated[int, typer.Option("--top", metavar="K", help="Classes to name for each image.")] = 5,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write .csv, .json or .parquet.")] = None,
+    plot: Annotated[str | None, typer.Option("--plot", metavar="DIR", help="Draw each picture beside its bars.")] = None,
+    template: Annotated[str | None, typer.Option("--template", metavar="FILE.csv", help="Fill this submission file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is in images, with calibrated probabilities. Exit status 2 where an image could not be read."""
+    from sightline.run.predict import predict as run_predict
+    from sightline.run.predict import show_predictions
+
+    given = [line for path in paths for line in (_stdin_lines() if path == "-" else [path])]
+    report = run_predict(run, given, top)
+    show_predictions(report, out, plot, template, as_json)
+    if report.answers.unreadable:
+        _say(f"{len(report.answers.unreadable)} of {len(report.answers.paths)} images could not be read; their rows say why.")
+        raise typer.Exit(2)
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern such as resnet*.")] = "*",
+    as_json: Json = False,
+) -> None:
+    """List the networks, with parameters and input size."""
+    from sightline.run.listing import models_table, networks
+
+    found = networks(pattern)
+    _echo({"models": found, "text": models_table(found)}, as_json)
+
+
+@app.command()
+def settings(
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, such as augment.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the settings, their defaults and what they are."""
+    from sightline.run.listing import list_settings, settings_table
+
+    found = list_settings(pattern)
+    _echo({"settings": found, "text": settings_table(found)}, as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine has, and what sightline will do with it."""
+    from sightline.run.doctor import diagnose, diagnosis_table
+
+    found = diagnose()
+    _echo({**found, "text": diagnosis_table(found)}, as_json)
+
+
+# ---- parsing and echoing ---------------------------------------------------------------------------------------------
+
+
+def _trained(result: Any) -> dict[str, Any]:
+    from sightline.evaluation.text import summary
+
+    root = result.run.root
+    judged = "test" if "test" in result.metrics else "val"
+    lines = [f"{judged}: {summary(result.metrics[judged])}"]
+    if judged == "val":
+        lines.append("val chose the epoch and the temperature, so these figures flatter; no test part judged the classifier.")
+    lines += ["", f"Run         {root}", f"Report      {root / 'evaluation' / judged / 'report.txt'}"]
+    lines += [f"Pictures    {root / 'curves.png'}  {root / 'evaluation' / judged / 'confusion.png'}"]
+    lines += [f"Try it      sightline predict {root} IMAGE..."]
+    return {"run": str(root), "metrics": result.metrics, "notes": list(result.notes), "text": "\n".join(lines)}
+
+
+def _echo(result: dict[str, Any], as_json: bool) -> None:
+    """The result on standard output: its `text`, or all the rest as JSON."""
+    text = result.pop("text", "")
+    typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else text)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _refuse(wrong: bool, sentence: str) -> None:
+    if wrong:
+        raise SightlineError(sentence)
+
+
+def _stdin_lines() -> list[str]:
+    return [line.rstrip("\n") for line in sys.stdin if line.strip()]
+
+
+def main() -> None:
+    """The `sightline` command; errors that the user can mend are sentences, not tracebacks."""
+    try:
+        app()
+    except SightlineError as error:
+        _say(f"sightline: {error}")
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        _say("sightline: interrupted.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,457 @@
+"""From a folder, or a CSV or Parquet table, to an ImageTable: which files there are and what they are called.
+
+    table = scan("photos")            photos/CLASS/image.jpg
+    table = scan("photos")            photos/{train,val,test}/CLASS/image.jpg
+    table = scan("photos.csv")        columns path,label[,split][,group]; paths relative to the file
+
+Nothing is decoded here. Every file found is a row or is counted in `skipped` with its reason. Rows are ordered by
+path, so the table does not depend on the order in which the file system lists them. Names of classes are compared in
+Unicode's composed form (NFC), since a macOS archive spells é in two characters. It gives up file names that are not
+valid Unicode (they are counted).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from unicodedata import normalize
+
+import polars as pl
+
+from sightline.data.images import SUFFIXES
+from sightline.errors import DataError
+
+SPLITS = ("train", "val", "test")
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+_UNKNOWN_CLASS = "class is not in train"
+_NOT_A_FILE = "not a regular file"
+_NO_CLASS = "without a class folder"
+_OUTSIDE = "outside of train, val and test"
+_SCHEMA = {
+    "path": pl.String,
+    "label": pl.String,
+    "given": pl.String,
+    "group": pl.String,
+    "bytes": pl.Int64,
+    "changed": pl.Int64,
+    "reason": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """What a folder holds.
+
+    Attributes:
+        root: the folder that `path` is relative to.
+        frame: a row an image: `path` (posix), `label`, `given` (train, val, test or null: the user's own split),
+            `group` (or null), `bytes` and `changed` (nanoseconds; the time when the content or the name last changed;
+            both 0 where the file is not there), `reason` (why the image cannot be used, or null).
+        classes: names of the classes that can be learned, sorted.
+        skipped: {reason: count} of what was found and is no row.
+        notes: sentences that the user should see.
+        found: names of all classes, those without a usable image too.
+        told: the notes of the scan; the others follow from the frame.
+    """
+
+    root: Path
+    frame: pl.DataFrame
+    classes: tuple[str, ...]
+    skipped: dict[str, int]
+    notes: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def usable(self) -> pl.DataFrame:
+        """The rows without a reason against them."""
+        return self.frame.filter(pl.col("reason").is_null())
+
+    def quarantine(self, reasons: dict[str, str]) -> ImageTable:
+        """The table with reasons, by path, against some rows; classes that lose all images leave and are told.
+
+        Raises:
+            DataError: fewer than two classes remain.
+        """
+        new = pl.DataFrame(
+            {"path": list(reasons), "new": list(reasons.values())}, {"path": pl.String, "new": pl.String}
+        )
+        frame = self.frame.join(new, on="path", how="left", maintain_order="left")
+        frame = frame.with_columns(reason=pl.coalesce("reason", "new")).drop("new")
+        return _settle(replace(self, frame=frame))
+
+
+def scan(source: str | Path) -> ImageTable:
+    """The images of a folder or of a CSV or Parquet table.
+
+    Raises:
+        DataError: nothing there, no images, only one class, a malformed table. The message says what to do.
+    """
+    path = Path(os.path.expanduser(source))
+    if path.is_dir():
+        return _settle(_scan_folder(path.resolve()))
+    if path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
+        return _settle(_scan_table(path.resolve()))
+    if path.exists():
+        raise DataError(
+            f"{path} is a file: give the folder that holds one folder a class, or a .csv or .parquet table."
+        )
+    raise DataError(f"There is no folder {path}.")
+
+
+def list_images(folder: Path) -> tuple[list[Path], dict[str, int]]:
+    """All images below a folder, whatever it is called there, in order; and what was left out, by reason."""
+    found = _walk(folder)
+    return [folder.joinpath(*parts) for parts in sorted(image.parts for image in found.images)], _counted(found.skipped)
+
+
+# ---- folders ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A file that may be an image; `parts` are the names from the root down, its own the last."""
+
+    parts: tuple[str, ...]
+    bytes: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """All that lies below a folder: images, folders (as names from the root down), closed folders, and the rest."""
+
+    images: list[_Image] = field(default_factory=list)
+    folders: set[tuple[str, ...]] = field(default_factory=set)
+    closed: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, path: str, parts: tuple[str, ...]) -> None:
+        status = _status(path)
+        if status is None:  # a broken link: reading it will say so
+            self.images.append(_Image(parts, 0, 0))
+        elif stat.S_ISREG(status.st_mode):
+            self.images.append(_Image(parts, status.st_size, _last_change(status)))
+        else:
+            self.skipped[_NOT_A_FILE] += 1
+
+
+def _walk(root: Path) -> _Found:
+    """Everything below `root`, in any order. Links are followed, but not to a folder above."""
+    found = _Found()
+    waiting: list[tuple[Path, tuple[str, ...], frozenset[tuple[int, int]]]] = [(root, (), frozenset())]
+    while waiting:
+        folder, parts, above = waiting.pop()
+        try:
+            status = folder.stat()
+            with os.scandir(folder) as listing:
+                entries = list(listing)
+        except OSError:
+            found.skipped["folder cannot be read"] += 1
+            found.closed.append("/".join(parts))
+            continue
+        here = status.st_dev, status.st_ino
+        if here in above:
+            found.skipped["link back to a folder above"] += 1
+            continue
+        found.folders.add(parts)
+        for entry in entries:
+            is_folder = _is_folder(entry)
+            reason = _reason_to_skip(entry.name, is_folder)
+            if reason:
+                found.skipped[reason] += _count_files(entry) if is_folder else 1
+            elif is_folder:
+                waiting.append((Path(entry.path), (*parts, entry.name), above | {here}))
+            else:
+                found.add(entry.path, (*parts, entry.name))
+    return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _reason_to_skip(name: str, is_folder: bool) -> str | None:
+    system = _SYSTEM_FOLDERS if is_folder else _SYSTEM_FILES
+    if name.startswith(".") or name.lower() in system:
+        return "hidden or made by the system"
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "name is not valid Unicode"
+    if not is_folder and os.path.splitext(name)[1].lower() not in SUFFIXES:
+        return "not an image"
+    return None
+
+
+def _count_files(entry: os.DirEntry[str]) -> int:
+    """Files below a folder that is left out; a link counts as one."""
+    return 1 if entry.is_symlink() else sum(len(files) for _, _, files in os.walk(entry.path))
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):  # not there, or a name that cannot be
+        return None
+
+
+def _last_change(status: os.stat_result) -> int:
+    """Of the content, or of the entry itself: another file that was moved here may be as old and as long."""
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _scan_folder(root: Path) -> ImageTable:
+    found = _walk(root)
+    if not found.folders:
+        raise DataError(f"The folder {root} cannot be read: change its rights.")
+    tops = sorted({image.parts[0] for image in found.images if len(image.parts) > 1})
+    splits = _own_splits(root, tops)
+    level = 1 if splits else 0  # of the class folder, below the root
+    left_out: Counter[tuple[str, str]] = Counter()
+    used = []
+    for image in found.images:
+        reason = _reason_without_label(image.parts, splits, level)
+        if reason:
+            left_out[reason, image.parts[0]] += 1
+        else:
+            used.append(image)
+    if not used:
+        raise DataError(_nothing_found(root, left_out.total(), bool(splits), found.folders))
+    if not splits and len(tops) == 1 and all(len(image.parts) > 2 for image in found.images):
+        raise DataError(f"All images of {root} lie in the folders of {tops[0]}: give {root / tops[0]}.")
+    for (reason, _), n in left_out.items():
+        found.skipped[reason] += n
+    classes = {parts[level] for parts in found.folders if len(parts) > level and (not splits or parts[0] in splits)}
+    return ImageTable(
+        root,
+        _frame(used, splits, level),
+        (),
+        _counted(found.skipped),
+        found=tuple(sorted({normalize("NFC", name) for name in classes})),
+        told=_layout_notes(splits, left_out, found.closed),
+    )
+
+
+def _reason_without_label(parts: tuple[str, ...], splits: dict[str, str], level: int) -> str | None:
+    if splits and len(parts) > 1 and parts[0] not in splits:
+        return _OUTSIDE
+    return None if len(parts) > level + 1 else _NO_CLASS
+
+
+def _frame(images: list[_Image], splits: dict[str, str], level: int) -> pl.DataFrame:
+    images.sort(key=lambda image: "/".join(image.parts))
+    columns = {
+        "path": ["/".join(image.parts) for image in images],
+        "label": [normalize("NFC", image.parts[level]) for image in images],
+        "given": [splits.get(image.parts[0]) for image in images],
+        "group": [None] * len(images),
+        "bytes": [image.bytes for image in images],
+        "changed": [image.changed for image in images],
+        "reason": [None] * len(images),
+    }
+    return pl.DataFrame(columns, schema=_SCHEMA)
+
+
+def _own_splits(root: Path, tops: Sequence[str]) -> dict[str, str]:
+    """{folder: split} where the folders with images are the user's own split; else they are classes: {}."""
+    splits = {top: _SPLIT_NAMES[top.lower()] for top in tops if top.lower() in _SPLIT_NAMES}
+    parts = set(splits.values())
+    if tops and len(splits) == len(tops) and "train" not in parts:
+        names = " and ".join(splits)
+        raise DataError(f"{root} holds {names} but no train. To evaluate on {tops[0]} alone, give {root / tops[0]}.")
+    is_own = "train" in parts and (len(splits) == len(tops) or len(parts) > 1)
+    return splits if is_own else {}
+
+
+def _layout_notes(splits: dict[str, str], left_out: Counter[tuple[str, str]], closed: list[str]) -> tuple[str, ...]:
+    notes = [
+        f"{top} holds {n:,} images without a class folder: they can only be predicted."
+        for (reason, top), n in sorted(left_out.items())
+        if reason == _NO_CLASS and top in splits
+    ]
+    outside = sorted(top for reason, top in left_out if reason == _OUTSIDE)
+    if outside:
+        notes.append(f"Beside {_names(sorted(splits))} there are other folders, left out: {_names(outside)}.")
+    if closed:
+        notes.append(f"Cannot be read, so left out: {_names(sorted(closed))}.")
+    return tuple(notes)
+
+
+def _nothing_found(root: Path, unlabelled: int, own_split: bool, seen: set[tuple[str, ...]]) -> str:
+    layout = f"{root.name}/train/CLASS/image" if own_split else f"{root.name}/CLASS/image"
+    advice = f"put each class's images in a folder of its name, {layout}."
+    folders = sum(len(names) == 1 for names in seen)
+    if unlabelled:
+        return f"{root} holds {unlabelled:,} images but no folder a class: {advice}"
+    if not folders:
+        return f"{root} holds no folders: {advice}"
+    return f"No images were found in the {folders:,} folders of {root}; looked for {', '.join(sorted(SUFFIXES))}."
+
+
+def _counted(skipped: Counter[str]) -> dict[str, int]:
+    return {reason: n for reason, n in sorted(skipped.items()) if n}
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _scan_table(path: Path) -> ImageTable:
+    frame = _texts(path, _read_table(path))
+    skipped = Counter({"row without a path": frame["path"].null_count()})
+    frame = frame.filter(pl.col("path").is_not_null())
+    skipped["row without a label"] = frame["label"].null_count()
+    frame = frame.filter(pl.col("label").is_not_null())
+    if frame.is_empty():
+        raise DataError(f"{path} holds no labelled images.")
+    places = pl.DataFrame([_locate(path.parent, name) for name in frame["path"]], schema=_PLACE, orient="row")
+    if not places["bytes"].any() and not places["changed"].any():
+        example = path.parent / frame["path"][0]
+        raise DataError(
+            f"None of the {len(frame):,} files that {path} names is there, such as {example}: "
+            "paths are relative to the table's own folder."
+        )
+    frame = frame.with_columns(places).with_columns(_given(path, frame["split"])).select(_SCHEMA).sort("path")
+    _refuse_twice(path, frame)
+    found = tuple(sorted(frame["label"].unique()))
+    return ImageTable(path.parent, frame, (), _counted(skipped), found=found)
+
+
+_PLACE = {name: _SCHEMA[name] for name in ("path", "bytes", "changed", "reason")}
+
+
+def _locate(folder: Path, name: str) -> tuple[str, int, int, str | None]:
+    """Path, size, time of change and what is against the file; Windows' backslashes are turned where that finds it."""
+    for spelt in dict.fromkeys((name, name.replace("\\", "/"))):
+        status = _status(os.path.join(folder, spelt))
+        if status is not None:
+            reason = None if stat.S_ISREG(status.st_mode) else _NOT_A_FILE
+            return spelt, status.st_size, _last_change(status), reason
+    return name, 0, 0, None
+
+
+def _read_table(path: Path) -> pl.DataFrame:
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pl.read_parquet(path)
+        return pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a table: {' '.join(str(error).split())[:200]}") from None
+
+
+def _texts(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns path, label, split and group as texts; blank ones are null, and so is a whole column not there."""
+    names = {name: name.strip().lower() for name in frame.columns}
+    for column in ("path", "label"):
+        if list(names.values()).count(column) != 1:
+            raise DataError(
+                f"{path} needs one column '{column}' and has {', '.join(frame.columns)}. "
+                "The columns are path,label[,split][,group], with commas between them."
+            )
+    wanted = {old: new for old, new in names.items() if new in ("path", "label", "split", "group")}
+    try:
+        frame = frame.select(pl.col(old).cast(pl.String).alias(new) for old, new in wanted.items())
+    except pl.exceptions.PolarsError:
+        raise DataError(f"{path}: the columns {', '.join(wanted.values())} must hold texts or numbers.") from None
+    missing = [pl.lit(None, pl.String).alias(c) for c in ("split", "group") if c not in frame.columns]
+    frame = frame.with_columns(pl.exclude("path").str.strip_chars().str.normalize("NFC"), *missing)
+    return frame.with_columns(pl.when(pl.all() == "").then(None).otherwise(pl.all()).name.keep())
+
+
+def _refuse_twice(path: Path, frame: pl.DataFrame) -> None:
+    twice = frame.filter(pl.col("path").is_duplicated())["path"]
+    if len(twice):
+        more = twice.n_unique() - 1
+        others = f" and {more:,} others" if more else ""
+        raise DataError(f"{path} names {twice[0]}{others} more than once: keep one row an image.")
+
+
+def _given(path: Path, split: pl.Series) -> pl.Series:
+    if split.null_count() == len(split):
+        return split.alias("given")
+    if split.null_count():
+        raise DataError(
+            f"{path}: {split.null_count():,} of {len(split):,} rows have no split. "
+            "Give every row one, or leave the column out."
+        )
+    unknown = sorted(set(split.str.to_lowercase().unique()) - set(_SPLIT_NAMES))
+    if unknown:
+        raise DataError(f"{path}: '{unknown[0]}' is no split; use train, val and test.")
+    given = split.str.to_lowercase().replace_strict(_SPLIT_NAMES, return_dtype=pl.String)
+    if "train" not in given:
+        raise DataError(f"{path}: no row has the split train.")
+    return given.alias("given")
+
+
+# ---- both ------------------------------------------------------------------------------------------------------------
+
+
+def _settle(table: ImageTable) -> ImageTable:
+    """Checks the classes: what train lacks cannot be learned; what a part lacks, and empty classes, are told."""
+    table = _forget_lone_train(_mark_unknown(table))
+    classes = tuple(sorted(table.usable["label"].unique()))
+    if len(classes) < 2:
+        what = f"only one class with usable images, {classes[0]}" if classes else "no usable image"
+        raise DataError(
+            f"{table.root} holds {what}; a classifier needs two or more classes, each in a folder of its name."
+        )
+    return replace(table, classes=classes, notes=(*table.told, *_class_notes(table, classes)))
+
+
+def _mark_unknown(table: ImageTable) -> ImageTable:
+    """A class that the user's train lacks cannot be learned."""
+    usable = table.usable
+    learned = usable.filter(pl.col("given").is_null() | (pl.col("given") == "train"))["label"].unique()
+    unknown = pl.col("reason").is_null() & ~pl.col("label").is_in(learned.to_list())
+    reason = pl.when(unknown).then(pl.lit(_UNKNOWN_CLASS)).otherwise("reason")
+    return replace(table, frame=table.frame.with_columns(reason=reason))
+
+
+def _forget_lone_train(table: ImageTable) -> ImageTable:
+    """Where only train has usable images, it is divided like any other folder."""
+    others = sorted(set(table.frame["given"].drop_nulls()) - {"train"})
+    if table.frame["given"].null_count() or not set(table.usable["given"]) <= {"train"}:
+        return table
+    frame = table.frame.with_columns(given=pl.lit(None, pl.String))
+    note = f"No usable labelled image in {' and '.join(others)}: train is divided instead."
+    return replace(table, frame=frame, told=(*table.told, note) if others else table.told)
+
+
+def _class_notes(table: ImageTable, classes: Sequence[str]) -> list[str]:
+    frame, usable, notes = table.frame, table.usable, []
+    unknown = set(frame.filter(pl.col("reason") == _UNKNOWN_CLASS)["label"])
+    if unknown:
+        notes.append(f"Not in train, so left out: {_names(sorted(unknown))}.")
+    empty = sorted(set(table.found) - set(classes) - unknown)
+    if empty:
+        notes.append(f"No usable image, so left out: {_names(empty)}.")
+    for part in sorted(set(frame["given"].drop_nulls()) - {"train"}):
+        missing = sorted(set(classes) - set(usable.filter(pl.col("given") == part)["label"]))
+        if missing:
+            notes.append(f"{part} has no image of {_names(missing)}.")
+    return notes
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"

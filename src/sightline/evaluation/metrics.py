@@ -1,0 +1,343 @@
+"""Every figure of `metrics.json` from one `Predictions`, each with its 95 % interval.
+
+    result = evaluate(predictions, uncalibrated=raw, twins=has_twin_in_train)
+    result["macro_f1"]        # {"value": 0.912, "low": 0.893, "high": 0.929}
+
+How the intervals are made, and what for:
+
+- shares (accuracy, top-5 accuracy, a class's precision and recall): Wilson;
+- F1 of a class: Wilson too. With U the images that are of the class or called so, J = right / |U| is a share and
+  F1 = 2 J / (1 + J) grows with J, so the ends of J's interval give the ends of F1's;
+- log loss, Brier score: percentile bootstrap over images;
+- means over classes (macro, balanced, weighted): percentile bootstrap, widened where the classes' own intervals say
+  more. The bootstrap alone takes three images of a rare class, all right, for certainty: with ten classes of 1 to 100
+  images (simulated, n = 300) it held the true macro recall 79 times in 100, widened 99 times; with equal classes of
+  100 images 95 and 97 times;
+- calibration error: biased upwards, and its resamples twice so, therefore reflected (see `_calibration_error`).
+
+Means over classes are over those with images here ("evaluated_classes"), as scikit-learn's balanced accuracy; the
+others are listed in "not_evaluated". A class that is never predicted counts 0 in macro precision. What is not defined
+is null: the recall and F1 of a class without images, the precision of a class never predicted, and with a single image
+the intervals of the losses and calibration errors.
+
+Images are sorted before they are resampled, so the result does not depend on the order in which they come. Beyond the
+predictions, memory is about 550 bytes an image, whatever the number of classes and of resamples. Images count as
+independent: frames of one film make every interval too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sightline.errors import DataError
+from sightline.evaluation.calibration import BINS, confidence_gaps
+from sightline.evaluation.intervals import bootstrap, mean_interval, percentile, wilson
+from sightline.evaluation.predictions import Predictions, row_blocks
+
+TOP = 5
+# Each is the mean over classes of a figure of a class; classes count equally, or by their number of images.
+CLASS_MEANS = {
+    "balanced_accuracy": ("recall", "equal"),
+    "macro_precision": ("precision", "equal"),
+    "macro_recall": ("recall", "equal"),
+    "macro_f1": ("f1", "equal"),
+    "weighted_f1": ("f1", "images"),
+}
+LOSSES = ("log_loss", "brier")
+ERRORS = ("ece", "ece_uncalibrated")
+
+Ends = tuple[np.ndarray, np.ndarray]
+
+
+def evaluate(
+    predictions: Predictions,
+    *,
+    uncalibrated: Predictions | None = None,
+    twins: np.ndarray | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The content of `metrics.json`: plain numbers, strings, lists and dicts, null where a figure is not defined.
+
+    Args:
+        predictions: with labels.
+        uncalibrated: the same images and classes at temperature 1; gives `ece_uncalibrated`, else it equals `ece`.
+        twins: (N,) bool, True where the image has a twin in the training part. Where there are any, `leak_free`
+            holds the figures of the other images.
+        resamples: of the bootstrap.
+        seed: of the bootstrap; the same seed gives the same ends.
+
+    Returns:
+        `n`, `classes`, `evaluated_classes`, `not_evaluated`, the figures `{"value", "low", "high"}`, `per_class`,
+        `confusion` (rows are true classes) and, where there are twins, `leak_free`: the same without `classes`,
+        `per_class` and `confusion`, or `{"n": 0, "note"}` where no image is left.
+
+    Raises:
+        DataError: there are no images, or they have no labels.
+        ValueError: the arguments do not belong together.
+    """
+    labels = _labels(predictions)
+    if uncalibrated is not None and (uncalibrated.ids, uncalibrated.classes) != (predictions.ids, predictions.classes):
+        raise ValueError("uncalibrated predictions must be of the same images and classes, in the same order")
+    sample = _sample(predictions, labels, uncalibrated or predictions, _twins(twins, len(labels)))
+    table = confusion(sample.labels, sample.predicted, sample.k)
+    result: dict[str, Any] = {"n": len(labels), "classes": list(predictions.classes)}
+    result |= _summary(sample, predictions.classes, resamples, seed)
+    result |= {"per_class": _per_class(table, predictions.classes), "confusion": table.tolist()}
+    if sample.twin.any():
+        result["leak_free"] = _leak_free(sample, predictions.classes, resamples, seed)
+    return result
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, k: int) -> np.ndarray:
+    """(k, k) int64: how many images of class row were called class column."""
+    cells = np.asarray(labels, dtype=np.int64) * k + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(cells, minlength=k * k).reshape(k, k)
+
+
+def accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """The share of N >= 1 images that are right."""
+    return float(np.mean(np.asarray(labels) == np.asarray(predicted)))
+
+
+def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """The mean recall of the classes that have images; N >= 1 labels in 0..classes-1. The same as macro recall."""
+    return float(_Counts.of(confusion(labels, predicted, classes)).means()["balanced_accuracy"])
+
+
+def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """The mean F1 of the classes that have images, as scikit-learn with `labels=` those classes; N >= 1."""
+    return float(_Counts.of(confusion(labels, predicted, classes)).means()["macro_f1"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Images of K classes, each array (..., K): called rightly, in all, and called so."""
+
+    right: np.ndarray
+    support: np.ndarray
+    called: np.ndarray
+
+    @classmethod
+    def of(cls, table: np.ndarray) -> _Counts:
+        return cls(np.diagonal(table), table.sum(axis=1), table.sum(axis=0))
+
+    def figures(self) -> dict[str, np.ndarray]:
+        """(..., K) each; 0 where there is nothing to divide by."""
+        return {
+            "precision": _ratio(self.right, self.called),
+            "recall": _ratio(self.right, self.support),
+            "f1": _ratio(2 * self.right, self.support + self.called),
+        }
+
+    def ends(self) -> dict[str, Ends]:
+        """The 95 % interval of each of `figures`; nan where there is nothing to divide by."""
+        low, high = wilson(self.right, self.support + self.called - self.right)
+        return {
+            "precision": wilson(self.right, self.called),
+            "recall": wilson(self.right, self.support),
+            "f1": (2 * low / (1 + low), 2 * high / (1 + high)),
+        }
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """(..., K) each, with sum 1 over the classes that have images."""
+        kinds = {"equal": self.support > 0, "images": self.support}
+        return {name: kind / kind.sum(axis=-1, keepdims=True) for name, kind in kinds.items()}
+
+    def means(self) -> dict[str, np.ndarray]:
+        """(...) each of CLASS_MEANS."""
+        figures, weights = self.figures(), self.weights()
+        return {name: np.sum(figures[figure] * weights[kind], axis=-1) for name, (figure, kind) in CLASS_MEANS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What the figures need of each of N images, sorted by label, prediction and id.
+
+    Attributes:
+        labels, predicted: (N,) int64 in 0..k-1.
+        in_top: (N,) bool, the true class is among the five most probable.
+        twin: (N,) bool, the image has a twin in train.
+        columns: (N, 2 + 2 * BINS) what is averaged over images: log loss, Brier score, and gaps of confidence, as they
+            are and uncalibrated (see `confidence_gaps`).
+        k: the number of classes.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    in_top: np.ndarray
+    twin: np.ndarray
+    columns: np.ndarray
+    k: int
+
+    def taken(self, which: np.ndarray) -> _Sample:
+        parts = (self.labels, self.predicted, self.in_top, self.twin, self.columns)
+        labels, predicted, in_top, twin, columns = (part[which] for part in parts)
+        return _Sample(labels, predicted, in_top, twin, columns, self.k)
+
+
+def _sample(predictions: Predictions, labels: np.ndarray, uncalibrated: Predictions, twin: np.ndarray) -> _Sample:
+    predicted = predictions.predicted()
+    in_top, losses = _in_top(predictions.probabilities, labels), _losses(predictions.probabilities, labels)
+    gaps = (confidence_gaps(p.confidence(), p.predicted() == labels) for p in (predictions, uncalibrated))
+    columns = np.hstack([losses, *gaps])
+    sample = _Sample(labels, predicted, in_top, twin, columns, len(predictions.classes))
+    by_id = np.empty(len(labels), dtype=np.int64)
+    by_id[sorted(range(len(labels)), key=predictions.ids.__getitem__)] = np.arange(len(labels))
+    return sample.taken(np.lexsort((by_id, predicted, labels)))
+
+
+def _in_top(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N,) bool; among equal probabilities the first class comes first, as in `Predictions.predicted`."""
+    n, k = probabilities.shape
+    ranks = np.empty(n, dtype=np.int64)
+    for rows in row_blocks(n, k):
+        true = labels[rows, None]
+        p = np.take_along_axis(probabilities[rows], true, axis=1)
+        ahead = (probabilities[rows] > p) | ((probabilities[rows] == p) & (np.arange(k) < true))
+        ranks[rows] = ahead.sum(axis=1)
+    return ranks < TOP
+
+
+def _losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N, 2): -log p of the true class (p at least 2.2e-16, as scikit-learn), and the sum over k of (p_k - y_k)^2.
+
+    The second is Brier's own (1950): from 0 to 2, with two classes twice what some call the Brier score.
+    """
+    p = probabilities[np.arange(len(labels)), labels]
+    log_loss = -np.log(np.maximum(p, np.finfo(np.float64).eps))
+    squares = np.einsum("nk,nk->n", probabilities, probabilities)  # needs no (N, K) temporary
+    return np.column_stack([log_loss, np.maximum(squares - p**2, 0) + (1 - p) ** 2])
+
+
+def _summary(sample: _Sample, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    """Every figure that is not of one class."""
+    n = len(sample.labels)
+    counts = _Counts.of(confusion(sample.labels, sample.predicted, sample.k))
+    statistic = _statistic(sample)
+    value, resampled = statistic(np.ones((1, n)))[0], bootstrap(statistic, n, resamples, seed)
+    means, losses, *errors = np.split(np.arange(len(value)), _SECTIONS)
+    figures = {"accuracy": _share(counts.right.sum(), n)}
+    figures |= _class_means(counts, value[means], resampled[:, means])
+    if sample.k > TOP:
+        figures["top5_accuracy"] = _share(sample.in_top.sum(), n)
+    if n == 1:
+        resampled = np.full_like(resampled, np.nan)  # one image says nothing of how images differ
+    for name, column in zip(LOSSES, losses, strict=True):
+        figures[name] = _figure(value[column], *percentile(resampled[:, column]))
+    for name, columns in zip(ERRORS, errors, strict=True):
+        figures[name] = _calibration_error(value[columns], resampled[:, columns])
+    absent = [name for name, images in zip(classes, counts.support, strict=True) if not images]
+    return {"evaluated_classes": sample.k - len(absent), "not_evaluated": absent} | figures
+
+
+_SECTIONS = np.cumsum([len(CLASS_MEANS), len(LOSSES), BINS])  # where the columns of `_statistic` change their kind
+
+
+def _statistic(sample: _Sample) -> Callable[[np.ndarray], np.ndarray]:
+    """Weights (B, N) to (B, columns): the means over classes, then those of the columns over images."""
+    new = (np.diff(sample.labels, prepend=-1) != 0) | (np.diff(sample.predicted, prepend=-1) != 0)
+    starts = np.flatnonzero(new)  # sorted as they are, the images of one cell of the confusion lie together
+    true, called, k = sample.labels[starts], sample.predicted[starts], sample.k
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        cells = np.add.reduceat(weights, starts, axis=1)  # (B, cells that hold images)
+        right = _sums(cells * (true == called), true, k)
+        counts = _Counts(right, _sums(cells, true, k), _sums(cells, called, k))
+        return np.column_stack([*counts.means().values(), weights @ sample.columns / len(sample.labels)])
+
+    return statistic
+
+
+def _sums(values: np.ndarray, keys: np.ndarray, k: int) -> np.ndarray:
+    """(B, C) to (B, k): the sums of the columns that share a key in 0..k-1."""
+    rows = len(values)
+    places = np.arange(rows)[:, None] * k + keys
+    return np.bincount(places.ravel(), weights=values.ravel(), minlength=rows * k).reshape(rows, k)
+
+
+def _class_means(counts: _Counts, value: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
+    """The means over classes; on either side the wider of bootstrap and the classes' own intervals."""
+    figures, weights = counts.figures(), counts.weights()
+    # A class that was never called so may have any precision: 0 to 1.
+    ends = {
+        name: (np.nan_to_num(low, nan=0), np.nan_to_num(high, nan=1)) for name, (low, high) in counts.ends().items()
+    }
+    result = {}
+    for k, (name, (figure, kind)) in enumerate(CLASS_MEANS.items()):
+        low, high = percentile(resampled[:, k])
+        own_low, own_high = mean_interval(figures[figure], *ends[figure], weights[kind])
+        result[name] = _figure(value[k], np.minimum(low, own_low), np.maximum(high, own_high))
+    return result
+
+
+def _calibration_error(gaps: np.ndarray, resampled: np.ndarray) -> dict[str, float | None]:
+    """ECE from the mean gap of each bin (BINS,) and its resamples (R, BINS).
+
+    ECE sums absolute values, so chance in a bin adds and never cancels: the sample is too high, a resample doubly so.
+    The low end is therefore reflected at the value (the "basic" bootstrap), and is 0 where resamples stray as far from
+    the sample (in the same sum of absolute values) as the sample is from perfect calibration. Simulated on 100 to 2,000
+    images with true ECE 0 to 0.13 the interval holds the truth 93 to 98 times in 100; the percentile one 0 to 93.
+    """
+    value = float(np.abs(gaps).sum())
+    _, high = percentile(np.abs(resampled).sum(axis=1))
+    _, chance = percentile(np.abs(resampled - gaps).sum(axis=1))
+    return _figure(value, 0.0 if value <= chance else np.maximum(0, 2 * value - high), high)
+
+
+def _per_class(table: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    counts = _Counts.of(table)
+    figures, ends = counts.figures(), counts.ends()
+    defined = {"precision": counts.called > 0, "recall": counts.support > 0, "f1": counts.support > 0}
+    rows = []
+    for k, name in enumerate(classes):
+        row: dict[str, Any] = {"name": name, "support": int(counts.support[k])}
+        for figure, (low, high) in ends.items():
+            known = (figures[figure][k], low[k], high[k]) if defined[figure][k] else (np.nan, np.nan, np.nan)
+            row[figure] = _figure(*known)
+        rows.append(row)
+    return rows
+
+
+def _leak_free(sample: _Sample, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    rest = sample.taken(np.flatnonzero(~sample.twin))
+    if not len(rest.labels):
+        return {"n": 0, "note": "every image has a twin in train, so nothing is left to judge on"}
+    return {"n": len(rest.labels)} | _summary(rest, classes, resamples, seed)
+
+
+def _share(successes: int, n: int) -> dict[str, float | None]:
+    return _figure(successes / n, *wilson(successes, n))
+
+
+def _figure(value: float, low: float | np.ndarray, high: float | np.ndarray) -> dict[str, float | None]:
+    """As JSON: plain floats, null for nan; an interval always holds its value."""
+    low, high = np.minimum(low, value), np.maximum(high, value)
+    return {name: None if np.isnan(x) else float(x) for name, x in (("value", value), ("low", low), ("high", high))}
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    ratio = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
+    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
+    return ratio
+
+
+def _labels(predictions: Predictions) -> np.ndarray:
+    if not len(predictions):
+        raise DataError("There are no images to evaluate. Check that the split or the folder holds labelled images.")
+    if predictions.labels is None:
+        raise DataError("These images have no labels, so nothing can be judged. Sort them into one folder a class.")
+    return predictions.labels
+
+
+def _twins(given: np.ndarray | None, n: int) -> np.ndarray:
+    if given is None:
+        return np.zeros(n, dtype=bool)
+    twins = np.asarray(given)
+    if twins.shape != (n,) or twins.dtype != bool:
+        raise ValueError(f"twins must be {n} booleans, not {twins.dtype} of shape {twins.shape}")
+    return twins

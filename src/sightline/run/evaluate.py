@@ -1,0 +1,160 @@
+"""Figures of a classifier on images with labels: `metrics.json`, predictions, a text report and the confusion matrix.
+
+    metrics = evaluate("runs/flowers")                       the run's own test part
+    metrics = evaluate("runs/flowers", split="val")
+    metrics = evaluate("runs/flowers", "other-photos")       another folder, all of it
+
+The probabilities are calibrated with the temperature that travels with the classifier; `ece_uncalibrated` says what it
+would be without.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sightline import files
+from sightline.classifier import Classifier
+from sightline.config import Config
+from sightline.data.batches import plain_batches
+from sightline.data.images import pixel_digest
+from sightline.data.table import scan
+from sightline.errors import DataError, RunError
+from sightline.evaluation.calibration import softmax
+from sightline.evaluation.figures import confusion_picture
+from sightline.evaluation.metrics import evaluate as measure
+from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.text import classification_report
+from sightline.models.inference import logits_of
+from sightline.run.folder import RunFolder
+from sightline.run.prepare import Prepared, prepare_table
+from sightline.run.progress import Screen
+
+EVAL_BATCH = 256
+
+
+def evaluate(run: str | Path, folder: str | Path | None = None, split: str = "test", out: str | Path | None = None) -> dict[str, Any]:
+    """The content of `metrics.json`, which is also written.
+
+    Args:
+        run: a run folder, or a classifier folder where `folder` is given.
+        folder: labelled images that are not the run's; None: a part of the run's own split.
+        split: "test" or "val"; only without `folder`.
+        out: where to write; by default RUN/evaluation/SPLIT, or RUN/evaluation/NAME for another folder.
+
+    Raises:
+        RunError: there is no such run, or its images are gone or changed.
+        DataError: the part has no images.
+    """
+    if folder is not None:
+        return _evaluate_folder(Path(run), Path(folder), out)
+    opened = RunFolder.open(run)
+    classifier = Classifier.load(opened.root)
+    prepared = reopen(opened, opened.read_config())
+    if split == "test":
+        opened.note("evaluated", split=split, images=int((prepared.split.part == "test").sum()))
+    place = Path(out) if out is not None else opened.evaluation(split)
+    return evaluate_part(classifier, prepared, split, place)
+
+
+def reopen(run: RunFolder, config: Config, screen: Screen | None = None) -> Prepared:
+    """The data of a run as it was, from its store; the split is that of `images.parquet`.
+
+    Raises:
+        RunError: images are gone, new or changed: which.
+    """
+    source = run.events("started")[0]["folder"]
+    side = config.data.store_size
+    if side == "auto":
+        raise RunError(f"{run.config} has no data.store_size: it was not written by a finished preparation.")
+    prepared = prepare_table(scan(source), config, side, screen.counter("decoding") if screen else None)
+    _refuse_changes(run, prepared)
+    return prepared
+
+
+def _refuse_changes(run: RunFolder, prepared: Prepared) -> None:
+    before, now = run.read_images(), prepared.images()
+    joined = before.join(now, on="path", how="full", suffix="_now", coalesce=True)
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_now")) for name in ("digest", "label", "split"))
+    changed = joined.filter(differs)["path"].sort().to_list()
+    if changed:
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise RunError(
+            f"The images are not those that {run.root} was trained on; gone, new, changed or now split otherwise: {shown}. "
+            "Restore them, or train anew on the folder as it is."
+        )
+
+
+def evaluate_part(classifier: Classifier, prepared: Prepared, split: str, place: Path) -> dict[str, Any]:
+    """Figures of one part of a split, written to `place`."""
+    rows = prepared.split.rows(split)
+    if not len(rows):
+        raise DataError(f"There is no {split} part to evaluate: the split gave it no image.")
+    batches = plain_batches(prepared.pixels, rows, classifier.preprocess.view, EVAL_BATCH, classifier.device.torch_device)
+    logits = logits_of(classifier.network, batches, classifier.device)
+    ids = tuple(prepared.table.usable["path"].gather(rows))
+    return write_figures(classifier, ids, logits, prepared.labels[rows], prepared.split.twins[rows], place)
+
+
+def write_figures(
+    classifier: Classifier,
+    ids: tuple[str, ...],
+    logits: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    twins: npt.NDArray[np.bool_],
+    place: Path,
+) -> dict[str, Any]:
+    """`metrics.json`, `predictions.parquet`, `report.txt` and `confusion.png`."""
+    calibrated = Predictions(ids, classifier.probabilities(logits), classifier.classes, labels)
+    raw = Predictions(ids, softmax(logits), classifier.classes, labels)
+    metrics = measure(calibrated, uncalibrated=raw, twins=twins)
+    with files.disk_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+    files.write_atomic(place / "predictions.parquet", calibrated.save)
+    files.write_text(place / "report.txt", classification_report(metrics))
+    confusion_picture(metrics, place / "confusion.png")
+    files.write_json(place / "metrics.json", metrics)
+    return metrics
+
+
+# ---- another folder --------------------------------------------------------------------------------------------------
+
+
+def _evaluate_folder(run: Path, folder: Path, out: str | Path | None) -> dict[str, Any]:
+    classifier = Classifier.load(run)
+    table = scan(folder)
+    frame = table.usable
+    known = {name: i for i, name in enumerate(classifier.classes)}
+    unknown = sorted(set(frame["label"]) - set(known))
+    screen = Screen()
+    if unknown:
+        screen.say(f"Classes that the classifier does not know are left out: {', '.join(unknown)}.")
+        frame = frame.filter(pl.col("label").is_in(list(known)))
+    if frame.is_empty():
+        raise DataError(f"{folder} has none of the classes that the classifier knows: {', '.join(classifier.classes[:8])}.")
+    answers = classifier.classify([table.root / path for path in frame["path"]])
+    if answers.unreadable:
+        first = answers.paths[min(answers.unreadable)]
+        screen.say(f"{len(answers.unreadable)} images cannot be read and are left out, such as {first}.")
+    kept = frame[answers.readable.tolist()]
+    if kept.is_empty():
+        raise DataError(f"No image of {folder} can be read.")
+    labels = np.array([known[name] for name in kept["label"]], dtype=np.int64)
+    place = Path(out) if out is not None else run / "evaluation" / (table.root.name or "folder")
+    return write_figures(classifier, tuple(kept["path"]), answers.logits, labels, _seen(run, table.root, kept), place)
+
+
+def _seen(run: Path, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which images are exact twins of the run's train or val images; none are known where only a classifier is there."""
+    try:
+        images = RunFolder.open(run).read_images()
+    except RunError:
+        return np.zeros(len(frame), dtype=bool)
+    seen = set(images.filter(pl.col("split").is_in(["train", "val"]))["pixel_digest"])
+    from sightline.data.images import decode
+
+    return np.array([pixel_digest(decode((root / path).read_bytes()).pixels).hex() in seen for path in frame["path"]])

@@ -1,0 +1,157 @@
+"""RunFolder: owns every path of a run, its ledger, and the lock that keeps two trainings apart.
+
+run = RunFolder.create("runs/flowers")
+with run.locked():
+    run.note("started", folder="...")
+run = RunFolder.open("runs/flowers")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sightline import files
+from sightline.config import Config
+from sightline.errors import DiskError, RunError, SettingsError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: str | Path | None, source: Path) -> RunFolder:
+        """A new, empty run folder; by default runs/NAME-DATE-TIME.
+
+        Raises:
+            RunError: there is something there already.
+            DiskError: it cannot be made.
+        """
+        path = Path(root) if root is not None else _fresh(source.resolve().stem or "run")
+        if path.exists() and (not path.is_dir() or any(p.name != ".lock" for p in path.iterdir())):
+            hint = f"go on with `sightline train --resume {path}`, or " if (path / "ledger.jsonl").exists() else ""
+            raise RunError(f"{path} is there already: {hint}choose another place with --run.")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DiskError(f"{path} cannot be made: {error.strerror}. Choose another place with --run.") from None
+        return cls(path)
+
+    @classmethod
+    def open(cls, root: str | Path) -> RunFolder:
+        """A run folder that is there; raises RunError where it is none."""
+        path = Path(root)
+        if not (path / "ledger.jsonl").is_file():
+            raise RunError(f"{path} is not a run folder: it has no ledger.jsonl. Give the folder that `sightline train` wrote.")
+        return cls(path)
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.root / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, threads, git."""
+        return self.root / "environment.json"
+
+    @property
+    def images(self) -> Path:
+        """The one truth about the data."""
+        return self.root / "images.parquet"
+
+    @property
+    def ledger(self) -> Path:
+        """What happened, a JSON line an event."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def history(self) -> Path:
+        """A row an epoch."""
+        return self.root / "history.csv"
+
+    @property
+    def curves(self) -> Path:
+        """The picture of the history."""
+        return self.root / "curves.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.root / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The newest two and the best."""
+        return self.root / "checkpoints"
+
+    @property
+    def classifier(self) -> Path:
+        """All that predict, export and serve need."""
+        return self.root / "classifier"
+
+    def evaluation(self, split: str) -> Path:
+        """Where the figures of a part of the split go."""
+        return self.root / "evaluation" / split
+
+    # ---- settings, ledger, tables ------------------------------------------------------------------------------------
+
+    def read_config(self) -> Config:
+        """The settings of the run; raises RunError where they are gone."""
+        try:
+            return Config.load(self.config)
+        except SettingsError as error:
+            raise RunError(f"{self.root} cannot be continued: {error}") from None
+
+    def read_images(self) -> pl.DataFrame:
+        """The table of images; raises RunError where it is gone."""
+        try:
+            return pl.read_parquet(self.images)
+        except (OSError, pl.exceptions.PolarsError):
+            raise RunError(f"{self.images} is missing or damaged: the run stopped before its data was ready. Start it again.") from None
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Adds a line to the ledger."""
+        files.append_line(self.ledger, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The ledger's lines of one kind, oldest first."""
+        return [line for line in files.read_lines(self.ledger) if isinstance(line, dict) and line.get("event") == name]
+
+    def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
+        """`history.csv`, whole."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write_text(self.history, text.getvalue())
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process at a time trains in a run folder; raises RunError where another does."""
+        import fcntl
+
+        with files.disk_errors(self.root), (self.root / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(f"Another process is training in {self.root}. Wait for it, or choose another place with --run.") from None
+            yield
+
+
+def _fresh(name: str) -> Path:
+    """A path in runs/ that is not taken."""
+    base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    tries = [base, *(base.with_name(f"{base.name}-{i}") for i in range(2, 1000))]
+    return next(p for p in tries if not p.exists())

@@ -1,0 +1,147 @@
+"""From a folder to data that is ready to train on: scan, decode once, find twins, split.
+
+    prepared = prepare("photos", config)
+    prepared.split.rows("train"), prepared.pixels, prepared.labels
+
+The same steps serve training, resuming and evaluating; nothing is trained and nothing is written into the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sightline import files
+from sightline.config import Config
+from sightline.data.batches import image_keys
+from sightline.data.groups import group_rows
+from sightline.data.split import Split, make_split
+from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
+from sightline.data.table import ImageTable, scan
+from sightline.device import available_cores
+from sightline.errors import DataError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that is ready: row i of everything belongs to row i of `table.usable`."""
+
+    table: ImageTable
+    pixels: PixelStore | PixelFiles
+    groups: npt.NDArray[np.int64]
+    split: Split
+    labels: npt.NDArray[np.int64]  # class numbers
+    keys: npt.NDArray[np.uint64]  # of the random draws
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return self.table.classes
+
+    def images(self) -> pl.DataFrame:
+        """All rows found, used or not, as `images.parquet` keeps them."""
+        parts = pl.DataFrame(
+            {
+                "path": self.table.usable["path"],
+                "group_number": self.groups,
+                "split": self.split.part,
+                "twin": self.split.twins,
+            }
+        )
+        columns = ["path", "label", "split", "group_number", "twin", "reason", "digest", "pixel_digest"]
+        columns += ["height", "width", "notes", "given", "group", "bytes"]
+        return self.table.frame.join(parts, on="path", how="left", maintain_order="left").select(columns)
+
+
+def prepare(source: str | Path, config: Config | None = None, progress: Progress | None = None) -> Prepared:
+    """The data of a folder, decoded and split.
+
+    Args:
+        source: folder, or CSV or Parquet table.
+        config: the settings `data.*` and `split.*` are used; `data.size` and `data.store_size` may be "auto".
+        progress: called with (done, all) while files are decoded.
+
+    Raises:
+        DataError: what the folder holds cannot be used.
+        DiskError: the pixels cannot be stored.
+    """
+    config = config or Config()
+    table = scan(source)
+    size = choose_size(config, table, None)
+    return prepare_table(table, config, store_size(config, size), progress)
+
+
+def prepare_table(table: ImageTable, config: Config, side: int, progress: Progress | None = None) -> Prepared:
+    """`prepare` for a scanned table and a resolved store size."""
+    table, pixels = open_pixels(table, side, limits(config), progress)
+    usable = table.usable
+    groups = group_rows([usable["pixel_digest"], usable["group"]])
+    split = make_split(usable, groups, config.split.fractions, config.split.seed)
+    numbers = {name: i for i, name in enumerate(table.classes)}
+    labels = np.array([numbers[name] for name in usable["label"]], dtype=np.int64)
+    return Prepared(table, pixels, groups, split, labels, image_keys(usable["path"]))
+
+
+def limits(config: Config) -> Limits:
+    """What decoding may use."""
+    data = config.data
+    workers = available_cores() if data.workers == "auto" else data.workers
+    return Limits(data.max_pixels, None if data.store_gb == "auto" else data.store_gb, workers, files.cache_folder())
+
+
+def choose_size(config: Config, table: ImageTable, native: int | None) -> int:
+    """`data.size`, or for auto: the network's own, or the median long side of a sample of the images, at most 128."""
+    if config.data.size != "auto":
+        return config.data.size
+    return native or max(8, min(128, _typical_side(table)))
+
+
+def _typical_side(table: ImageTable) -> int:
+    """Median long side of 100 images spread over the table, from their headers."""
+    from sightline.data.images import header_size
+
+    paths = table.usable["path"]
+    sides = []
+    for i in np.unique(np.linspace(0, len(paths) - 1, 100).astype(int)):
+        try:
+            sides.append(max(header_size(table.root / paths[int(i)])))
+        except (DataError, OSError):
+            continue
+    return int(np.median(sides)) if sides else 128
+
+
+def store_size(config: Config, size: int) -> int:
+    """`data.store_size`, or for auto: the size, and a third more where the centre is cut out."""
+    from sightline.data.geometry import side_for_crop
+
+    if config.data.store_size != "auto":
+        return config.data.store_size
+    return side_for_crop(size) if config.data.fit == "crop" else size
+
+
+def count_lines(prepared: Prepared) -> list[str]:
+    """What was found and what became of it, as sentences whose numbers add up."""
+    table, split = prepared.table, prepared.split
+    used, refused = len(table.usable), len(table) - len(table.usable)
+    parts = ", ".join(f"{int((split.part == name).sum()):,} {name}" for name in ("train", "val", "test"))
+    lines = [f"{len(table):,} images in {len(table.classes)} classes: {used:,} used ({parts}), {refused:,} quarantined."]
+    if refused:
+        reasons = table.frame.filter(pl.col("reason").is_not_null())["reason"].value_counts(sort=True)
+        lines += [f"  quarantined: {row['count']:,} {row['reason']}" for row in reasons.head(5).to_dicts()]
+    if table.skipped:
+        lines.append("Left out: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(table.skipped.items())) + ".")
+    twins = used - (int(prepared.groups.max(initial=-1)) + 1)
+    if twins:
+        lines.append(f"{twins:,} images are exact twins of others or share a group; each group stays on one side of the split.")
+    leaks = {name: int(split.twins[split.part == name].sum()) for name in ("val", "test")}
+    if any(leaks.values()):
+        told = " and ".join(f"{n:,} of {name}" for name, n in leaks.items() if n)
+        lines.append(f"Your split leaks: {told} have a twin on the other side. Figures are given with and without them.")
+    return lines + list(table.notes) + list(split.notes)

@@ -1,0 +1,85 @@
+"""What a person sees while a command works: a bar on a terminal, one line an epoch elsewhere. All of it on stderr.
+
+with Screen() as screen:
+    prepare(..., progress=screen.counter("decoding"))
+    trainer.fit(validate, screen.reporter(epochs=30), should_stop)
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class Screen:
+    """Standard error, with a live bar where it is a terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Screen:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def say(self, text: str) -> None:
+        """One line for the person; markup is not interpreted."""
+        self.console.print(text, markup=False)
+
+    def counter(self, what: str) -> Callable[[int, int], None]:
+        """A (done, all) callback that draws a bar."""
+        task: list[TaskID] = []
+
+        def update(done: int, whole: int) -> None:
+            if not task:
+                task.append(self.bars.add_task(what, total=whole, note=""))
+            self.bars.update(task[0], completed=done, visible=done < whole)
+
+        return update
+
+    def reporter(self, epochs: int, batches: int) -> TrainingScreen:
+        """Hears of training."""
+        return TrainingScreen(self, epochs, batches)
+
+
+class TrainingScreen:
+    """A `training.loop.Reporter` that draws."""
+
+    def __init__(self, screen: Screen, epochs: int, batches: int) -> None:
+        self.screen, self.epochs = screen, epochs
+        self.task = screen.bars.add_task("training", total=epochs * batches, note="")
+        self.started, self.first_seen = time.perf_counter(), 0
+
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+        """Moves the bar: loss and images a second of this epoch."""
+        if done == 1 or images < self.first_seen:
+            self.started, self.first_seen = time.perf_counter(), images
+        if not self.screen.bars.disable:
+            rate = (images - self.first_seen) / max(1e-9, time.perf_counter() - self.started)
+            note = f"epoch {epoch + 1}/{self.epochs}  loss {loss:.3f}  {rate:,.0f} images/s"
+            self.screen.bars.update(self.task, completed=epoch * batches + done, note=note)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """One line, kept."""
+        words = [f"epoch {row['epoch']:>3}/{self.epochs}", f"loss {row['train_loss']:.3f}", f"val loss {row['val_loss']:.3f}"]
+        words += [f"val accuracy {row['val_accuracy']:.3f}", f"val macro F1 {row['val_macro_f1']:.3f}"]
+        words += [f"{row['seconds']:.1f} s", "best" if row["best"] else ""]
+        self.screen.say("  ".join(words).rstrip())

@@ -1,0 +1,90 @@
+"""How the learning rate goes: a factor of the highest rate, from the number of steps done alone.
+
+    schedule = build_schedule(config.train, steps_per_epoch=100)
+    rate = lr * schedule.factor(step)
+    schedule.plateau.update(value)         after each epoch, for train.schedule=plateau
+
+Because the factor is a function of the step, nothing but the plateau's three numbers has to be kept for a resume.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from sightline.config import TrainSettings
+
+
+@dataclass
+class Plateau:
+    """Counts epochs without progress and multiplies the rate with `factor` after more than `patience` of them.
+
+    As torch's ReduceLROnPlateau(mode, factor, patience, threshold=1e-4, threshold_mode="rel").
+    """
+
+    factor: float
+    patience: int
+    larger_is_better: bool
+    best: float | None = None
+    bad: int = 0
+    scale: float = 1.0
+
+    def update(self, value: float) -> None:
+        """Hears the monitored value of an epoch."""
+        if self.best is None or self._better(value, self.best):
+            self.best, self.bad = value, 0
+        else:
+            self.bad += 1
+        if self.bad > self.patience:
+            self.scale, self.bad = self.scale * self.factor, 0
+
+    def _better(self, value: float, best: float) -> bool:
+        return value > best * (1 + 1e-4) if self.larger_is_better else value < best * (1 - 1e-4)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The rate's factor as a function of the step; `total` and `warmup` are in steps."""
+
+    kind: str
+    total: int
+    warmup: int = 0
+    rise: float = 0.25
+    every: int = 1
+    drop: float = 0.1
+    plateau: Plateau | None = field(default=None)
+
+    def factor(self, step: int) -> float:
+        """What the highest rate is multiplied with in step `step` (from 0)."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        done = (step - self.warmup) / max(1, self.total - self.warmup)
+        if self.kind == "cosine":
+            return (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        if self.kind == "onecycle":
+            return _one_cycle(done, self.rise)
+        if self.kind == "step":
+            return self.drop ** (step // self.every)
+        return self.plateau.scale if self.plateau is not None else 1.0
+
+
+def _one_cycle(done: float, rise: float) -> float:
+    """From 1/25 up to 1 and down to 1/25,000, both along a half cosine (Smith 2018; torch's OneCycleLR)."""
+    low, end = 1 / 25, 1 / 25 / 1e4
+    if done < rise:
+        return 1 + (low - 1) * (1 + math.cos(math.pi * done / rise)) / 2
+    return end + (1 - end) * (1 + math.cos(math.pi * min((done - rise) / (1 - rise), 1.0))) / 2
+
+
+def build_schedule(settings: TrainSettings, steps_per_epoch: int) -> Schedule:
+    """The schedule that the settings name; only those that it uses are read."""
+    kind, total = settings.schedule, settings.epochs * steps_per_epoch
+    if kind == "onecycle":
+        return Schedule(kind, total, rise=settings.onecycle_rise)
+    warmup = round(settings.warmup * steps_per_epoch)
+    if kind == "step":
+        return Schedule(kind, total, warmup, every=settings.step_epochs * steps_per_epoch, drop=settings.factor)
+    if kind == "plateau":
+        plateau = Plateau(settings.factor, settings.plateau_patience, settings.monitor != "loss")
+        return Schedule(kind, total, warmup, plateau=plateau)
+    return Schedule(kind, total, warmup)

@@ -1,0 +1,48 @@
+"""Shared by all tests: a cache of their own, one thread, and tiny folders of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # two tests at once on two cores: spinning threads would slow each other
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def write_images(folder: Path, counts: dict[str, int], side: int = 16, seed: int = 0) -> Path:
+    """A folder a class of noisy single-coloured PNG files, each different."""
+    draws = np.random.default_rng(seed)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            noise = draws.normal(0, 40, (side, side, 3)) + np.array(COLOURS.get(name, (128, 128, 128)))
+            Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(folder / name / f"{name}-{i:03d}.png")
+    return folder
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """`make_folder("photos", {"red": 10, "blue": 8})` writes a folder of images and gives its path."""
+
+    def make(name: str, counts: dict[str, int], side: int = 16, seed: int = 0) -> Path:
+        return write_images(tmp_path / name, counts, side, seed)
+
+    return make
+
+
+@pytest.fixture
+def folder(make_folder: Callable[..., Path]) -> Path:
+    """Three classes, 20, 14 and 8 images."""
+    return make_folder("photos", {"blue": 20, "green": 14, "red": 8})

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sightline.evaluation.metrics import evaluate
+from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.text import NAME_WIDTH, classification_report, summary
+
+
+def result(names: list[str], counts: list[int], twins: str = "") -> dict[str, Any]:
+    """Metrics of `counts[k]` images of class k, the last image of each called the next class; as read from a file."""
+    labels = np.repeat(np.arange(len(names)), counts)
+    predicted = labels.copy()
+    predicted[np.cumsum(counts)[np.array(counts) > 0] - 1] += 1
+    rows = np.full((len(labels), len(names)), 0.1 / (len(names) - 1))
+    rows[np.arange(len(labels)), predicted % len(names)] = 0.9
+    predictions = Predictions(tuple(map(str, range(len(labels)))), rows, tuple(names), labels)
+    flags = {"": None, "some": np.arange(len(labels)) % 2 == 0, "all": np.ones(len(labels), dtype=bool)}[twins]
+    return json.loads(json.dumps(evaluate(predictions, twins=flags, resamples=30)))  # type: ignore[no-any-return]
+
+
+def cells(text: str) -> int:
+    """Cells of a terminal, by a table written by hand for the characters of these tests."""
+    return sum(
+        2 if unicodedata.name(c).startswith(("CJK", "HANGUL", "HIRAGANA")) else 0 if c == "\u0301" else 1 for c in text
+    )
+
+
+def test_a_row_holds_the_figures_of_its_class() -> None:
+    metrics = result(["cat", "dog", "fox"], [20, 9, 0])
+    lines = classification_report(metrics).splitlines()
+    assert lines[0] == "29 images, 2 classes evaluated."
+    cat = next(line for line in lines if line.startswith("cat"))
+    assert cat.split() == ["cat", "20", "100.0", "95.0", "(76.4", "to", "99.1)", "97.4"]
+    fox = next(line for line in lines if line.startswith("fox"))
+    assert fox.split() == ["fox", "0", "0.0", "-", "-"]
+    assert "Not evaluated, as they have no images here: fox." in lines
+    assert any(line.split()[:3] == ["accuracy", "93.1", "%"] for line in lines)
+    assert any(line.startswith("log loss") and "%" not in line for line in lines)
+
+
+def test_rows_keep_the_order_of_the_classes_at_102() -> None:
+    names = [f"class number {k}" for k in np.random.default_rng(0).permutation(102)]
+    lines = classification_report(result(names, [2] * 102)).splitlines()
+    rows = [line for line in lines if line.startswith("class number")]
+    assert [row[:16].strip() for row in rows] == [name.strip() for name in names]
+    assert len({len(row) for row in rows}) == 1
+    assert max(map(len, lines)) <= 100
+
+
+def test_columns_line_up_in_every_script() -> None:
+    names = ["cat", "狐の嫁入り", "개", "nai\u0308ve", "ab\u0301c", "Ёж", "x" * 70, "two\nlines"]
+    names[3] = "naive"
+    lines = classification_report(result(names, [12] * 8)).splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith("---")) + 1
+    table = lines[start : start + 8]
+    assert len({cells(line) for line in table}) == 1
+    assert table[6].startswith("x" * (NAME_WIDTH - 1) + "… ")
+    assert table[7].startswith("two lines ")
+
+
+@pytest.mark.parametrize("write", [summary, classification_report])
+def test_figures_without_twins_stand_beside(write: Any) -> None:
+    metrics = result(["cat", "dog"], [30, 15], twins="some")
+    text = write(metrics)
+    both = [100 * part["accuracy"]["value"] for part in (metrics, metrics["leak_free"])]
+    assert both[0] != both[1]
+    assert all(f"{value:.1f} %" in text for value in both)
+    assert "22" in text  # images without twins
+    assert "every image has a twin in train" in write(result(["cat", "dog"], [3, 3], twins="all"))
+    assert "twins" not in write(result(["cat", "dog"], [3, 3]))
+
+
+def test_the_summary_is_short_and_names_what_was_not_evaluated() -> None:
+    lines = summary(result([f"c{k}" for k in range(20)], [5] * 8 + [0] * 12)).splitlines()
+    assert lines[0].startswith("40 images, 8 classes: accuracy 80.0 % (65.2 to 89.5), macro F1 ")
+    assert lines[1] == "not evaluated, for want of images: c8, c9, c10, c11, c12, c13 and 6 more"
+    assert len(lines) == 2
+
+
+def test_one_image_is_one_image() -> None:
+    text = classification_report(result(["cat", "dog"], [1, 0]))
+    assert text.startswith("1 image, 1 class evaluated.")
+    assert "None" not in text
+    assert "nan" not in text

@@ -1,0 +1,217 @@
+"""Predicting, evaluating and loading a trained classifier; what was trained is what is used."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from tests.conftest import write_images
+
+import sightline
+from sightline.classifier import Classifier
+from sightline.errors import DataError, RunError, SettingsError, UnreadableImage
+from sightline.evaluation.predictions import Predictions
+from sightline.run.evaluate import evaluate
+from sightline.run.predict import find_inputs, predict
+from sightline.run.train import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder and a run on it."""
+    place = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGHTLINE_CACHE", str(place / "cache"))
+        folder = write_images(place / "photos", {"blue": 24, "green": 24, "red": 24})
+        words = ["model.name=sightline_tiny", "train.epochs=6", "train.batch_size=8", "device.threads=1", "train.tensorboard=false"]
+        train(folder, words, run=place / "run")
+    return folder, place / "run"
+
+
+def test_it_learned_the_colours(trained: tuple[Path, Path]) -> None:
+    _, run = trained
+    metrics = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
+    assert metrics["macro_f1"]["value"] > 0.9
+
+
+def test_predicting_from_files_gives_what_evaluation_from_the_store_gave(trained: tuple[Path, Path]) -> None:
+    folder, run = trained
+    kept = Predictions.load(run / "evaluation" / "test" / "predictions.parquet")
+    found = Classifier.load(run).predict_proba([folder / path for path in kept.ids])
+    np.testing.assert_allclose(found, kept.probabilities, atol=1e-6)
+
+
+def test_the_classifier_folder_alone_will_do_wherever_it_is(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    shutil.copytree(run / "classifier", tmp_path / "elsewhere")
+    picture = folder / "blue" / "blue-000.png"
+    assert sightline.load(tmp_path / "elsewhere").predict([picture]) == ["blue"]
+    assert Classifier.load(run).score([picture], ["blue"]) == 1.0
+
+
+def test_the_file_name_says_nothing(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    shutil.copy(folder / "red" / "red-001.png", tmp_path / "red.jpg")
+    assert Classifier.load(run).predict([tmp_path / "red.jpg"]) == ["red"]
+
+
+def test_unreadable_inputs_have_a_row_with_the_reason(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    (tmp_path / "bad.png").write_bytes(b"rubbish")
+    report = predict(run, [folder / "red" / "red-000.png", tmp_path / "bad.png", folder / "blue" / "blue-000.png"], top=2)
+    rows = report.rows()
+    assert [bool(r["predictions"]) for r in rows] == [True, False, True]
+    assert rows[1]["reason"]
+    assert rows[0]["predictions"][0]["class"] == "red"
+    assert rows[2]["predictions"][0]["class"] == "blue"
+    assert len(rows[0]["predictions"]) == 2
+    with pytest.raises(UnreadableImage, match=r"bad\.png"):
+        Classifier.load(run).predict([tmp_path / "bad.png"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
+def test_answers_are_written_in_each_format(trained: tuple[Path, Path], tmp_path: Path, suffix: str) -> None:
+    folder, run = trained
+    out = tmp_path / f"answers{suffix}"
+    report = predict(run, [folder / "red"], top=2)
+    report.write(out)
+    if suffix == ".json":
+        assert [r["predictions"][0]["class"] for r in json.loads(out.read_text())] == ["red"] * 24
+        return
+    frame = pl.read_csv(out) if suffix == ".csv" else pl.read_parquet(out)
+    assert frame.columns == ["path", "predicted", "confidence", "predicted_2", "confidence_2", "reason"]
+    assert frame["predicted"].to_list() == ["red"] * 24
+    assert (frame["confidence"] >= frame["confidence_2"]).all()
+
+
+def test_another_format_is_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    with pytest.raises(SettingsError, match=r"\.csv, \.json or \.parquet"):
+        predict(run, [folder / "red"]).write(tmp_path / "answers.xlsx")
+
+
+def test_pictures_are_drawn_one_an_image_even_where_names_repeat(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    (tmp_path / "other").mkdir()
+    shutil.copy(folder / "red" / "red-000.png", tmp_path / "other" / "red-000.png")
+    report = predict(run, [folder / "red" / "red-000.png", tmp_path / "other" / "red-000.png"])
+    drawn = report.plot(tmp_path / "plots")
+    assert [p.name for p in drawn] == ["red-000.png", "red-000-2.png"]
+    with Image.open(drawn[1]) as picture:
+        assert picture.size[0] > 300
+
+
+def test_a_submission_file_keeps_its_columns_and_rows_and_matches_names_without_suffix(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    template = tmp_path / "sample.csv"
+    template.write_text("Id,Expected,note\nred-003.png,?,a\nblue-001,?,b\nred-000.jpg,?,c\n")
+    report = predict(run, [folder / "red", folder / "blue"])
+    assert report.fill(template) == "Id,Expected,note\nred-003.png,red,a\nblue-001,blue,b\nred-000.jpg,red,c\n"
+
+
+def test_a_submission_file_with_unknown_or_ambiguous_names_is_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    template = tmp_path / "sample.csv"
+    template.write_text("Id,Expected\nnobody.png,?\n")
+    report = predict(run, [folder / "red"])
+    with pytest.raises(DataError, match=r"1 files that were not given to predict, such as nobody\.png"):
+        report.fill(template)
+    template.write_text("Id\nred-000.png\n")
+    with pytest.raises(DataError, match="one column"):
+        report.fill(template)
+    (tmp_path / "more").mkdir()
+    shutil.copy(folder / "red" / "red-000.png", tmp_path / "more" / "red-000.png")
+    template.write_text("Id,Expected\nred-000.png,?\n")
+    with pytest.raises(DataError, match="fits several files"):
+        predict(run, [folder / "red", tmp_path / "more"]).fill(template)
+
+
+def test_inputs_are_files_folders_and_patterns(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = trained
+    (tmp_path / "text.txt").write_text("x")
+    found, left_out = find_inputs(
+        [folder / "red" / "red-001.png", folder / "blue", str(folder / "green" / "green-00[12].png"), tmp_path / "text.txt"]
+    )
+    assert len(found) == 1 + 24 + 2 + 1
+    assert left_out == {}
+    assert find_inputs([tmp_path / "text.txt"])[0] == [tmp_path / "text.txt"]
+    for wrong, sentence in (("nowhere.png", "no file or folder"), ("*.nothing", "No file fits")):
+        with pytest.raises(DataError, match=sentence):
+            find_inputs([wrong])
+    with pytest.raises(DataError, match="No image was given"):
+        find_inputs([])
+
+
+def test_evaluating_the_run_again_gives_the_same_figures_and_is_noted(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, run = trained
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(run.parent / "cache"))
+    before = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
+    assert evaluate(run) == before
+    assert (run / "ledger.jsonl").read_text().count('"evaluated"') == 2
+
+
+def test_another_folder_is_evaluated_by_names_and_its_twins_are_known(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    other = write_images(tmp_path / "other", {"red": 6, "blue": 5, "yellow": 3}, seed=5)
+    images = pl.read_parquet(run / "images.parquet").filter((pl.col("split") == "train") & (pl.col("label") == "red"))
+    shutil.copy(folder / images["path"][0], other / "red" / "twin.png")
+    (other / "red" / "broken.png").write_bytes(b"x")
+    metrics = evaluate(run, other)
+    assert metrics["n"] == 12
+    assert metrics["leak_free"]["n"] == 11
+    assert metrics["accuracy"]["value"] > 0.8
+    assert metrics["not_evaluated"] == ["green"]
+    assert (run / "evaluation" / "other" / "report.txt").exists()
+    with pytest.raises(DataError, match="none of the classes"):
+        evaluate(run, write_images(tmp_path / "strange", {"cat": 2, "dog": 2}))
+
+
+def test_damaged_classifiers_are_refused_whole(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run = trained
+    copy = tmp_path / "copy"
+
+    def fresh() -> Path:
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run / "classifier", copy)
+        return copy
+
+    weights = fresh() / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 4
+    weights.write_bytes(data)
+    with pytest.raises(RunError, match="digest differs"):
+        Classifier.load(copy)
+    (fresh() / "model.safetensors").unlink()
+    with pytest.raises(RunError, match=r"model\.safetensors is missing"):
+        Classifier.load(copy)
+    card = json.loads((fresh() / "model.json").read_text())
+    for change in ({"format": 99}, {"classes": ["a"]}, {"spec": {"name": "nonsense"}}, {"preprocess": {}}):
+        (copy / "model.json").write_text(json.dumps({**card, **change}))
+        with pytest.raises(RunError):
+            Classifier.load(copy)
+    (copy / "model.json").write_text("not json")
+    with pytest.raises(RunError, match="cannot be read"):
+        Classifier.load(copy)
+    with pytest.raises(RunError, match="holds no classifier"):
+        Classifier.load(tmp_path)
+
+
+def test_exif_and_alpha_reach_the_network_upright_and_over_grey(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run = trained
+    buffer = io.BytesIO()
+    picture = Image.new("RGB", (16, 8), (210, 40, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(buffer, "JPEG", exif=exif, quality=95)
+    (tmp_path / "turned.jpg").write_bytes(buffer.getvalue())
+    Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(tmp_path / "hidden-red.png")
+    Image.new("RGBA", (16, 16), (0, 0, 255, 0)).save(tmp_path / "hidden-blue.png")
+    probabilities = Classifier.load(run).predict_proba([tmp_path / f"hidden-{c}.png" for c in ("red", "blue")])
+    assert np.array_equal(probabilities[0], probabilities[1])
+    assert Classifier.load(run).predict([tmp_path / "turned.jpg"]) == ["red"]

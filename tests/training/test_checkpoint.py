@@ -1,0 +1,95 @@
+"""Checkpoints are whole or are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sightline.config import TrainSettings
+from sightline.errors import RunError
+from sightline.training.checkpoint import Checkpoints, State, pack_optimizer, unpack_optimizer
+from sightline.training.optim import build_optimizer
+
+
+def state(step: int) -> State:
+    return State({"w": torch.full((3,), float(step)), "n": torch.tensor(step)}, {"step": step, "history": [{"loss": 0.1 + step}]})
+
+
+def test_what_was_saved_is_read_back_bit_for_bit(tmp_path: Path) -> None:
+    keep = Checkpoints(tmp_path / "checkpoints")
+    assert keep.newest() is None
+    keep.save(state(7))
+    found = keep.newest()
+    assert found is not None
+    assert found.facts == state(7).facts
+    assert torch.equal(found.tensors["w"], torch.full((3,), 7.0))
+
+
+def test_the_newest_two_stay(tmp_path: Path) -> None:
+    keep = Checkpoints(tmp_path)
+    for step in (5, 10, 100, 15):
+        keep.save(state(step))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000015", "step-000000100"]
+
+
+def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
+    keep = Checkpoints(tmp_path)
+    keep.save(state(1))
+    keep.save(state(2))
+    newest = tmp_path / "step-000000002" / "tensors.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1  # safetensors itself would load this
+    newest.write_bytes(data)
+    found = keep.newest()
+    assert found is not None
+    assert found.facts["step"] == 1
+
+
+def test_one_without_its_manifest_does_not_count(tmp_path: Path) -> None:
+    keep = Checkpoints(tmp_path)
+    keep.save(state(1))
+    (tmp_path / "step-000000001" / "manifest.json").unlink()
+    with pytest.raises(RunError, match="damaged"):
+        keep.newest()
+
+
+def test_the_last_best_stays_until_it_is_forgotten(tmp_path: Path) -> None:
+    keep = Checkpoints(tmp_path)
+    keep.save_best({"w": torch.ones(1)}, 0)
+    keep.save_best({"w": torch.zeros(1)}, 3)
+    assert torch.equal(keep.best(0)["w"], torch.ones(1))
+    keep.forget_other_bests(3)
+    assert torch.equal(keep.best(3)["w"], torch.zeros(1))
+    with pytest.raises(RunError, match="gone or damaged"):
+        keep.best(0)
+
+
+@pytest.mark.parametrize("settings", [TrainSettings(optimizer=o, amsgrad=a) for o, a in [("sgd", False), ("adam", True), ("adamw", True)]])
+def test_an_optimizer_goes_on_as_if_it_had_never_stopped(settings: TrainSettings) -> None:
+    def make() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 2, 3)).to(memory_format=torch.channels_last)
+        return network, build_optimizer(network, settings, 0.01, fused=True)
+
+    def step(network: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        images = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
+        optimizer.zero_grad()
+        network(images).square().mean().backward()
+        optimizer.step()
+
+    whole, whole_rule = make()
+    for seed in range(4):
+        step(whole, whole_rule, seed)
+    first, first_rule = make()
+    for seed in range(2):
+        step(first, first_rule, seed)
+    second, second_rule = make()
+    second.load_state_dict(first.state_dict())
+    unpack_optimizer(second_rule, {k: v.clone().contiguous() for k, v in pack_optimizer(first_rule).items()})
+    for seed in range(2, 4):
+        step(second, second_rule, seed)
+    for a, b in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
