@@ -8,10 +8,15 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two tests at once on two cores: spinning threads would slow each other
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands that tests start would compile torch each time
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("any machine", deadline=None)  # a slow minute of a shared machine is no failure
+settings.load_profile("any machine")
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 
@@ -21,7 +26,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def write_images(folder: Path, counts: dict[str, int], side: int = 16, seed: int = 0) -> Path:
+def _write_images(folder: Path, counts: dict[str, int], side: int = 16, seed: int = 0) -> Path:
     """A folder a class of noisy single-coloured PNG files, each different."""
     draws = np.random.default_rng(seed)
     for name, count in counts.items():
@@ -32,12 +37,18 @@ def write_images(folder: Path, counts: dict[str, int], side: int = 16, seed: int
     return folder
 
 
+@pytest.fixture(scope="session")
+def write_images() -> Callable[..., Path]:
+    """`write_images(folder, {"red": 10, "blue": 8}, side=16, seed=0)` writes a folder of images and gives its path."""
+    return _write_images
+
+
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
     """`make_folder("photos", {"red": 10, "blue": 8})` writes a folder of images and gives its path."""
 
     def make(name: str, counts: dict[str, int], side: int = 16, seed: int = 0) -> Path:
-        return write_images(tmp_path / name, counts, side, seed)
+        return _write_images(tmp_path / name, counts, side, seed)
 
     return make
 

@@ -83,15 +83,14 @@ def test_words_are_read_as_yaml_1_2_and_plain_text_is_taken_whole(text: str, val
     assert type(found) is type(value)
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers())
 def test_every_number_that_python_writes_is_that_number(number: float) -> None:
     assert parse_value(repr(number)) == number
 
 
 def test_a_word_sets_what_it_names_and_a_later_one_holds() -> None:
-    assert load("train.lr=1e-3", "train.epochs=7", "train.epochs=8")["train"] == (
-        load()["train"] | {"lr": 0.001, "epochs": 8}
-    )
+    assert load("train.lr=1e-3", "train.epochs=7", "train.epochs=8")["train"] == (load()["train"] | {"lr": 0.001, "epochs": 8})
     assert load("split.fractions=[0.8,0.1,0.1]")["split"]["fractions"] == (0.8, 0.1, 0.1)
     assert load("model.head=[1600,1024]")["model"]["head"] == (1600, 1024)
     assert load("train.patience=3", "train.patience=None")["train"]["patience"] is None
@@ -162,6 +161,8 @@ WRONG = [
     ("train.lr=", "train.lr must be a number above 0 and at most 100, or auto, not null."),
     ("train.lr=.nan", "train.lr must be a number above 0 and at most 100, or auto, not .nan."),
     ("train.lr=1e999", "train.lr must be a number above 0 and at most 100, or auto, not .inf."),
+    ("train.clip_norm=.inf", "train.clip_norm must be a number above 0, or null, not .inf."),
+    ("train.warmup=.nan", "train.warmup must be a number of at least 0, not .nan."),
     ("train.momentum=1", "train.momentum must be a number of at least 0 and below 1, not 1."),
     ("train.clip_norm=0", "train.clip_norm must be a number above 0, or null, not 0."),
     ("train.patience=0", "train.patience must be a whole number of at least 1, or null, not 0."),
@@ -208,8 +209,7 @@ def test_a_wrong_value_is_told_with_its_setting_and_what_it_may_be(word: str, se
 
 def test_all_wrong_values_are_told_at_once() -> None:
     assert refusal("train.epochs=0", "data.size=1") == (
-        "data.size must be a whole number from 8 to 4096, or auto, not 1. "
-        "train.epochs must be a whole number from 1 to 100000, not 0."
+        "data.size must be a whole number from 8 to 4096, or auto, not 1. train.epochs must be a whole number from 1 to 100000, not 0."
     )
 
 
@@ -218,9 +218,7 @@ def test_a_number_of_thousands_of_digits_is_refused_in_a_short_sentence() -> Non
 
 
 def test_values_that_no_file_could_hold_are_refused_too() -> None:
-    assert (
-        refusal(recipe={"model.weights": Path("a.safetensors")}) == "model.weights must be a text, not a.safetensors."
-    )
+    assert refusal(recipe={"model.weights": Path("a.safetensors")}) == "model.weights must be a text, not a.safetensors."
     assert "train.lr must be a number" in refusal(recipe={"train": {"lr": {}}})
 
 
@@ -257,9 +255,7 @@ def test_recipes_that_make_no_sense_are_refused(tmp_path: Path, text: str, sente
     assert refusal(recipe=path) == sentence.replace("PATH", str(path))
 
 
-@pytest.mark.parametrize(
-    "rubbish", [b"train: [", b"\xff\xfe\x00", b"a: *b", b"\tx: 1", b"[" * 5000, b"--- a\n--- b", b"a: !!int b"]
-)
+@pytest.mark.parametrize("rubbish", [b"train: [", b"\xff\xfe\x00", b"a: *b", b"\tx: 1", b"[" * 5000, b"--- a\n--- b", b"a: !!int b"])
 def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, rubbish: bytes) -> None:
     message = refusal(recipe=write(tmp_path / "recipe.yaml", rubbish))
     assert message.startswith(f"The recipe {tmp_path / 'recipe.yaml'} is not valid YAML: ")
@@ -287,7 +283,7 @@ HARD = {
     "train.clip_norm": st.none() | st.floats(1e-300, 1e300),
     "train.optimizer": st.sampled_from(["sgd", "adam", "adamw"]),
     "model.name": st.text(max_size=20),
-    "model.weights": st.text(st.characters(exclude_categories=[]), max_size=200) | st.sampled_from(["no", "1e-3", "~"]),
+    "model.weights": st.text(max_size=200) | st.sampled_from(["no", "1e-3", "~", "", " a", "\x85", "\ud800", "a" * 99 + " b"]),
     "model.head": st.lists(st.integers(1, 65536), max_size=40).map(tuple),
     "augment.scale": st.none() | st.tuples(st.floats(0.1, 1), st.floats(1, 9)),
     "data.mean": st.just("auto") | st.tuples(*[st.floats(0, 1)] * 3),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.randomness import _mix, key, permutation, seed_torch, stream, uniform
@@ -36,6 +36,7 @@ def test_the_reference_gives_the_published_numbers() -> None:
     assert split_mix_64(1234567, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
+@settings(deadline=None)
 @given(seeds, images, st.integers(0, 40))
 def test_draws_are_those_of_split_mix_64(seed: int, values: list[int], count: int) -> None:
     found = uniform(seed, "augment", 3, keys(values), count)
@@ -50,6 +51,7 @@ def _less(value: int) -> int:
     return value - 0x9E3779B97F4A7C15
 
 
+@settings(deadline=None)
 @given(seeds, images, st.data())
 def test_an_images_draws_do_not_depend_on_the_others(seed: int, values: list[int], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(values))))
@@ -86,12 +88,11 @@ def test_a_key_is_the_same_on_every_machine() -> None:
     assert len({key(0, "a", 1), key(1, "a", 0), key("0", "a", 11), key(0, "a1"), key(0, "a")}) == 5
     code = "from sightline.randomness import key; print(key(7, 'order', 'x'))"
     for hash_seed in ("1", "2"):  # Python's own hash differs between processes
-        done = subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True)
         assert int(done.stdout) == key(7, "order", "x")
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(0, 300))
 def test_an_order_holds_each_image_once_and_is_repeatable(seed: int, n: int) -> None:
     order = permutation(seed, "order", 2, n)

@@ -198,9 +198,7 @@ def _read_card(path: Path) -> dict[str, Any]:
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise RunError(f"{path / 'model.json'} is not of a format that this version of sightline knows ({FORMAT}).")
     if card.get("digest") != found:
-        raise RunError(
-            f"{path / 'model.safetensors'} is damaged or of another model.json: its digest differs. Copy the folder again."
-        )
+        raise RunError(f"{path / 'model.safetensors'} is damaged or of another model.json: its digest differs. Copy the folder again.")
     return card
 
 

@@ -57,9 +57,7 @@ def train(
     words = words or []
     if resume is not None:
         _refuse(recipe is not None or run is not None, "--resume takes no -c and no --run: the run has its own.")
-        _refuse(
-            bool(words) and "=" not in words[0], f"--resume takes settings only: leave {words[0] if words else ''} out."
-        )
+        _refuse(bool(words) and "=" not in words[0], f"--resume takes settings only: leave {words[0] if words else ''} out.")
         result = training.resume(resume, words)
     else:
         _refuse(not words, "Name the folder of images: sightline train FOLDER.")

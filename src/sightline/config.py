@@ -55,8 +55,7 @@ class DataSettings(Settings):
 
     size: Annotated[int, Field(ge=8, le=4096)] | Auto = setting(
         "auto",
-        "side of the network's square input in pixels; auto: the pretrained network's own, or what the images have, "
-        "at most 128",
+        "side of the network's square input in pixels; auto: the pretrained network's own, or what the images have, at most 128",
     )
     fit: Literal["squash", "crop", "letterbox"] = setting(
         "squash",
@@ -64,38 +63,27 @@ class DataSettings(Settings):
     )
     store_size: Annotated[int, Field(ge=8, le=4096)] | Auto = setting(
         "auto",
-        "long side of the stored pixels; auto: data.size, a third more for fit=crop; larger pictures are shrunk, "
-        "smaller ones kept",
+        "long side of the stored pixels; auto: data.size, a third more for fit=crop; larger pictures are shrunk, smaller ones kept",
     )
-    mean: Fractions | Auto = setting(
-        "auto", "mean of red, green and blue; auto: the pretrained network's, or the train part's"
-    )
+    mean: Fractions | Auto = setting("auto", "mean of red, green and blue; auto: the pretrained network's, or the train part's")
     std: Scales | Auto = setting("auto", "standard deviation of red, green and blue; auto: as data.mean")
-    max_pixels: int = setting(
-        64_000_000, "a picture with more pixels is quarantined before it is decoded", ge=1, le=2_000_000_000
-    )
+    max_pixels: int = setting(64_000_000, "a picture with more pixels is quarantined before it is decoded", ge=1, le=2_000_000_000)
     store_gb: Annotated[float, Field(ge=0)] | Auto = setting(
         "auto", "largest pixel store in gigabytes; auto: half of the free disk; above it files are decoded each epoch"
     )
-    workers: Annotated[int, Field(ge=1, le=256)] | Auto = setting(
-        "auto", "threads that decode files; auto: one a processor core"
-    )
+    workers: Annotated[int, Field(ge=1, le=256)] | Auto = setting("auto", "threads that decode files; auto: one a processor core")
 
 
 class SplitSettings(Settings):
     """How images are divided where the folder does not already say so."""
 
-    fractions: Fractions = setting(
-        (0.7, 0.15, 0.15), "shares of train, val and test; they add up to 1", needs=[_NO_OWN_SPLIT]
-    )
+    fractions: Fractions = setting((0.7, 0.15, 0.15), "shares of train, val and test; they add up to 1", needs=[_NO_OWN_SPLIT])
     seed: int = setting(0, "which images fall where", needs=[_NO_OWN_SPLIT], ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _check(self) -> SplitSettings:
         if abs(sum(self.fractions) - 1) > 1e-6 or 0 in self.fractions[:2]:
-            raise ValueError(
-                "split.fractions must be three shares that add up to 1, train and val above 0, such as [0.7,0.15,0.15]"
-            )
+            raise ValueError("split.fractions must be three shares that add up to 1, train and val above 0, such as [0.7,0.15,0.15]")
         return self
 
 
@@ -113,12 +101,8 @@ class ModelSettings(Settings):
         "widths of hidden layers in front of the class layer, such as [1600,1024]; timm networks only",
         needs=["model.name"],
     )
-    head_activation: Literal["relu", "gelu", "silu", "tanh"] = setting(
-        "relu", "between the head's layers", needs=["model.head"]
-    )
-    head_dropout: Annotated[float, Field(ge=0, lt=1)] = setting(
-        0.0, "dropout before the class layer of a head", needs=["model.head"]
-    )
+    head_activation: Literal["relu", "gelu", "silu", "tanh"] = setting("relu", "between the head's layers", needs=["model.head"])
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "dropout before the class layer of a head", needs=["model.head"])
     head_batch_norm: bool = setting(False, "batch norm after each hidden layer of the head", needs=["model.head"])
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = setting(
         None, "dropout before the classifier; null: the network's own", needs=["model.name"]
@@ -127,35 +111,23 @@ class ModelSettings(Settings):
         None, "stochastic depth of timm networks; null: the network's own", needs=["model.name"]
     )
     depth: int = setting(4, "blocks of model.name=searchable_cnn", needs=["model.name"], ge=1, le=8)
-    width: int = setting(
-        32, "channels of the first block of model.name=searchable_cnn", needs=["model.name"], ge=4, le=512
-    )
+    width: int = setting(32, "channels of the first block of model.name=searchable_cnn", needs=["model.name"], ge=4, le=512)
 
 
 class AugmentSettings(Settings):
     """What training views may differ in. None takes the policy's value; `augment.policy=none` reads nothing else."""
 
-    policy: Literal["none", "flip", "light", "standard", "strong"] = setting(
-        "standard", "the set of defaults for all below"
-    )
+    policy: Literal["none", "flip", "light", "standard", "strong"] = setting("standard", "the set of defaults for all below")
     flip: Fraction | None = setting(None, "probability of a left-right flip", needs=["augment.policy"])
     vertical_flip: Fraction | None = setting(None, "probability of an up-down flip", needs=["augment.policy"])
     crop_scale: Annotated[tuple[Scale, Scale], Field(strict=False)] | None = setting(
         None, "smallest and largest share of the area that a random crop keeps", needs=["augment.policy"]
     )
-    crop_ratio: Pair | None = setting(
-        None, "smallest and largest width / height of a random crop", needs=["augment.policy"]
-    )
-    rotate: Annotated[float, Field(ge=0, le=180)] | None = setting(
-        None, "largest rotation in degrees", needs=["augment.policy"]
-    )
-    shear: Annotated[float, Field(ge=0, le=60)] | None = setting(
-        None, "largest horizontal shear in degrees", needs=["augment.policy"]
-    )
+    crop_ratio: Pair | None = setting(None, "smallest and largest width / height of a random crop", needs=["augment.policy"])
+    rotate: Annotated[float, Field(ge=0, le=180)] | None = setting(None, "largest rotation in degrees", needs=["augment.policy"])
+    shear: Annotated[float, Field(ge=0, le=60)] | None = setting(None, "largest horizontal shear in degrees", needs=["augment.policy"])
     scale: Pair | None = setting(None, "smallest and largest magnification", needs=["augment.policy"])
-    translate: Annotated[float, Field(ge=0, le=1)] | None = setting(
-        None, "largest shift as a share of the side", needs=["augment.policy"]
-    )
+    translate: Annotated[float, Field(ge=0, le=1)] | None = setting(None, "largest shift as a share of the side", needs=["augment.policy"])
     brightness: Fraction | None = setting(None, "factor drawn from [1 - b, 1 + b]", needs=["augment.policy"])
     contrast: Fraction | None = setting(None, "factor drawn from [1 - c, 1 + c]", needs=["augment.policy"])
     saturation: Fraction | None = setting(None, "factor drawn from [1 - s, 1 + s]", needs=["augment.policy"])
@@ -183,40 +155,26 @@ class TrainSettings(Settings):
     batch_size: int = setting(64, "images a step", ge=1, le=65536)
     accumulate: int = setting(1, "batches whose gradients are added up for one step", ge=1, le=4096)
     optimizer: Literal["sgd", "adam", "adamw"] = setting("adamw", "the update rule")
-    lr: Annotated[float, Field(gt=0, le=100)] | Auto = setting(
-        "auto", "the highest learning rate; auto: measured defaults a family"
-    )
-    weight_decay: float = setting(
-        0.05, "decoupled for adamw, L2 for the others; not applied to biases and norms", ge=0, le=10
-    )
+    lr: Annotated[float, Field(gt=0, le=100)] | Auto = setting("auto", "the highest learning rate; auto: measured defaults a family")
+    weight_decay: float = setting(0.05, "decoupled for adamw, L2 for the others; not applied to biases and norms", ge=0, le=10)
     momentum: Annotated[float, Field(ge=0, lt=1)] = setting(0.9, "of sgd", needs=["train.optimizer"])
     nesterov: bool = setting(True, "of sgd", needs=["train.optimizer"])
-    betas: Annotated[
-        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)
-    ] = setting((0.9, 0.999), "of adam and adamw", needs=["train.optimizer"])
+    betas: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)] = setting(
+        (0.9, 0.999), "of adam and adamw", needs=["train.optimizer"]
+    )
     amsgrad: bool = setting(False, "of adam and adamw", needs=["train.optimizer"])
-    schedule: Literal["constant", "step", "cosine", "onecycle", "plateau"] = setting(
-        "onecycle", "how the learning rate goes"
-    )
+    schedule: Literal["constant", "step", "cosine", "onecycle", "plateau"] = setting("onecycle", "how the learning rate goes")
     warmup: float = setting(0.0, "epochs of linear warm-up; onecycle has its own", needs=["train.schedule"], ge=0)
-    onecycle_rise: Annotated[float, Field(gt=0, lt=1)] = setting(
-        0.25, "share of the run in which onecycle rises", needs=["train.schedule"]
-    )
+    onecycle_rise: Annotated[float, Field(gt=0, lt=1)] = setting(0.25, "share of the run in which onecycle rises", needs=["train.schedule"])
     step_epochs: int = setting(10, "epochs between the drops of step", needs=["train.schedule"], ge=1)
-    factor: Annotated[float, Field(gt=0, lt=1)] = setting(
-        0.1, "what step and plateau multiply with", needs=["train.schedule"]
-    )
-    plateau_patience: int = setting(
-        2, "epochs without progress before plateau drops the rate", needs=["train.schedule"], ge=0
-    )
+    factor: Annotated[float, Field(gt=0, lt=1)] = setting(0.1, "what step and plateau multiply with", needs=["train.schedule"])
+    plateau_patience: int = setting(2, "epochs without progress before plateau drops the rate", needs=["train.schedule"], ge=0)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = setting(0.1, "share of the target spread over all classes")
     clip_norm: Annotated[float, Field(gt=0)] | None = setting(None, "largest norm of the gradient; null: any")
     monitor: Literal["macro_f1", "balanced_accuracy", "accuracy", "loss"] = setting(
         "macro_f1", "the figure on val that says which epoch is best"
     )
-    patience: Annotated[int, Field(ge=1)] | None = setting(
-        None, "epochs without a better one before training stops; null: never"
-    )
+    patience: Annotated[int, Field(ge=1)] | None = setting(None, "epochs without a better one before training stops; null: never")
     restore_best: bool = setting(True, "end with the weights of the best epoch; false: of the last")
     seed: int = setting(0, "first weights, order, augmentation, dropout", ge=0, lt=2**63)
     checkpoint_minutes: float = setting(5.0, "minutes between checkpoints inside an epoch", gt=0)
@@ -228,12 +186,8 @@ class DeviceSettings(Settings):
     """Where and how it is computed."""
 
     name: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
-    precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "auto: bfloat16 where the device computes it natively"
-    )
-    threads: Annotated[int, Field(ge=1, le=1024)] | Auto = setting(
-        "auto", "processor threads; auto: the cores this process may use"
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "auto: bfloat16 where the device computes it natively")
+    threads: Annotated[int, Field(ge=1, le=1024)] | Auto = setting("auto", "processor threads; auto: the cores this process may use")
     channels_last: bool = setting(True, "memory order of images; faster convolutions on most devices")
 
 
@@ -404,9 +358,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 def _unknown(path: str, known: Mapping[str, FieldInfo]) -> str:
     if path in Config.model_fields:
         example = next(k for k in known if k.startswith(f"{path}."))
-        return (
-            f"{path} is a group of settings: write {path}.NAME=VALUE, such as {example}={show(known[example].default)}."
-        )
+        return f"{path} is a group of settings: write {path}.NAME=VALUE, such as {example}={show(known[example].default)}."
     near = _nearest(path, known)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`sightline settings` lists them all."
     return f"There is no setting {path}. {hint}"
@@ -542,9 +494,7 @@ def to_yaml(config: Config, only: Iterable[str] | None = None) -> str:
 
 def _dump(value: Any) -> str:
     try:
-        return yaml.dump(
-            value, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True, width=2**31
-        )
+        return yaml.dump(value, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True, width=2**31)
     except yaml.YAMLError:  # something from Python that no YAML file could hold
         return str(value)
 

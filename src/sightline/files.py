@@ -41,9 +41,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         number = _error_number(error)
         if number in _FULL:
-            raise DiskError(
-                f"There is no room left for {path}. Free some disk space and run the same command again."
-            ) from error
+            raise DiskError(f"There is no room left for {path}. Free some disk space and run the same command again.") from error
         if number in _REFUSED:
             why = os.strerror(number)
             raise DiskError(f"{path} cannot be written: {why}. Choose another place or change its rights.") from error

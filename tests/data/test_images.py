@@ -399,9 +399,7 @@ def hiding(colours: np.ndarray) -> np.ndarray:
     return rgba
 
 
-@pytest.mark.parametrize(
-    ("file_format", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})]
-)
+@pytest.mark.parametrize(("file_format", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})])
 def test_hidden_colours_do_not_come_back(file_format: str, options: dict[str, Any]) -> None:
     secret = np.asarray(photo(seed=7))[:, :22]
     pictures = [Image.fromarray(hiding(colours)) for colours in (secret, np.full(3, 255), np.zeros(3))]
@@ -608,9 +606,7 @@ ZOO += [Image.DecompressionBombError, OverflowError, KeyError, AssertionError, R
 
 @pytest.mark.parametrize("error", ZOO)
 @pytest.mark.parametrize("where", ["open", "load"])
-def test_whatever_pillow_raises_becomes_a_reason(
-    monkeypatch: pytest.MonkeyPatch, error: type[Exception], where: str
-) -> None:
+def test_whatever_pillow_raises_becomes_a_reason(monkeypatch: pytest.MonkeyPatch, error: type[Exception], where: str) -> None:
     def fail(*_args: object, **_options: object) -> None:
         raise error("Image size (12345678 pixels) exceeds limit")
 
@@ -659,9 +655,7 @@ def test_the_budget_holds_for_every_format(monkeypatch: pytest.MonkeyPatch, name
 def test_sizes_that_trouble_pillow_are_refused_without_a_warning(side: int) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.resetwarnings()
-        assert refused(png((side, side), 8, 2, b"")).startswith(
-            f"too large: {side} x" if side < 20_000 else "too large: 2,5"
-        )
+        assert refused(png((side, side), 8, 2, b"")).startswith(f"too large: {side} x" if side < 20_000 else "too large: 2,5")
     assert not seen
 
 

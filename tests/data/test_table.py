@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.data.table import ImageTable, list_images, scan
@@ -62,9 +65,7 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     assert (found.skipped, found.notes, found.root, len(found)) == ({}, (), tmp_path, 3)
 
 
-@pytest.mark.parametrize(
-    "names", [("train", "val", "test"), ("Train", "valid", "TEST"), ("training", "Validation", "testing")]
-)
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Train", "valid", "TEST"), ("training", "Validation", "testing")])
 def test_a_folder_a_part(tmp_path: Path, names: tuple[str, str, str]) -> None:
     train, val, test = names
     found = scan(plant(tmp_path, *(f"{part}/{label}/1.jpg" for part in names for label in ("cat", "dog"))))
@@ -91,9 +92,7 @@ def test_a_table(tmp_path: Path) -> None:
 
 def test_a_table_without_split_and_group_in_parquet(tmp_path: Path) -> None:
     plant(tmp_path, "a.jpg", "b.jpg")
-    pl.DataFrame({"label": [7, 1], "path": ["b.jpg", "a.jpg"], "more": [None, None]}).write_parquet(
-        tmp_path / "x.parquet"
-    )
+    pl.DataFrame({"label": [7, 1], "path": ["b.jpg", "a.jpg"], "more": [None, None]}).write_parquet(tmp_path / "x.parquet")
     found = scan(tmp_path / "x.parquet")
     assert rows(found, "path", "label", "given", "group") == [("a.jpg", "1", None, None), ("b.jpg", "7", None, None)]
 
@@ -213,11 +212,11 @@ def test_classes_are_matched_however_an_accent_is_spelt(tmp_path: Path) -> None:
     composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     plant(tmp_path, f"train/{composed}/1.jpg", "train/bar/1.jpg", f"val/{apart}/1.jpg", "val/bar/1.jpg")
     found = scan(tmp_path)
-    assert found.classes == (composed, "bar")[::-1]
+    assert found.classes == (composed, "bar")
     assert found.notes == ()
     assert (tmp_path / found.frame.filter(given="val", label=composed)["path"][0]).is_file()
     text = f"path,label\nval/{apart}/1.jpg,{apart}\ntrain/bar/1.jpg,{composed}\nval/bar/1.jpg,bar\n"
-    assert scan(table(tmp_path, text)).classes == ("bar", composed)
+    assert scan(table(tmp_path, text)).classes == (composed, "bar")
 
 
 # ---- links -----------------------------------------------------------------------------------------------------------
@@ -266,10 +265,16 @@ def test_a_hidden_link_counts_as_one(tmp_path: Path) -> None:
 
 
 def test_very_deep_folders_are_walked(tmp_path: Path) -> None:
-    deep = "/".join("d" * 1200)
-    os.makedirs(tmp_path / "cat" / deep)
-    plant(tmp_path, f"cat/{deep}/1.jpg", "dog/1.jpg")
-    assert len(scan(tmp_path)) == 2
+    plant(tmp_path, "cat/", "dog/1.jpg")
+    deep = tmp_path / "cat"
+    for _ in range(1200):  # more than Python's limit of calls within calls
+        deep /= "d"
+        deep.mkdir()
+    (deep / "1.jpg").touch()
+    try:
+        assert len(scan(tmp_path)) == 2
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "cat"], check=True)  # pytest itself cannot
 
 
 # ---- counts add up ---------------------------------------------------------------------------------------------------
@@ -282,31 +287,28 @@ file_names = st.tuples(
 ).map(b"".join)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None)
 @given(st.sets(st.tuples(st.lists(folder_names | any_bytes, max_size=3).map(tuple), file_names), max_size=25))
-def test_every_file_is_a_row_or_is_counted(
-    tmp_path_factory: pytest.TempPathFactory, tree: set[tuple[tuple[bytes, ...], bytes]]
-) -> None:
-    root = tmp_path_factory.mktemp("tree")
-    for folders, name in sorted(tree):
-        place = os.path.join(os.fsencode(root), *folders)
+def test_every_file_is_a_row_or_is_counted(tree: set[tuple[tuple[bytes, ...], bytes]]) -> None:
+    with TemporaryDirectory() as place:
+        root = plant(Path(place), *CATS_AND_DOGS)
+        for folders, name in tree:
+            folder = os.path.join(os.fsencode(root), *folders)
+            with suppress(OSError):  # a file where another wants a folder
+                os.makedirs(folder, exist_ok=True)
+                os.close(os.open(os.path.join(folder, name), os.O_CREAT))
+        on_disk = sum(len(files) for _, _, files in os.walk(root))
+        listed, skipped = list_images(root)
+        assert len(listed) == len(set(listed))
+        assert all(path.is_file() for path in listed)
+        assert len(listed) + sum(skipped.values()) == on_disk
         try:
-            os.makedirs(place, exist_ok=True)
-            os.close(os.open(os.path.join(place, name), os.O_CREAT))
-        except OSError:  # a file where another wants a folder, or an empty name
-            pass
-    on_disk = sum(len(files) for _, _, files in os.walk(root))
-    listed, skipped = list_images(root)
-    assert len(listed) == len(set(listed))
-    assert all(path.is_file() for path in listed)
-    assert len(listed) + sum(skipped.values()) == on_disk
-    try:
-        found = scan(root)
-    except DataError:
-        assume(False)
-    assert len(found) + sum(found.skipped.values()) == on_disk
-    assert {root / path for path in found.frame["path"]} <= set(listed)
-    assert set(found.usable["label"]) == set(found.classes)
+            found = scan(root)
+        except DataError:  # train alone, or the like
+            return
+        assert len(found) + sum(found.skipped.values()) == on_disk
+        assert {root / path for path in found.frame["path"]} <= set(listed)
+        assert set(found.usable["label"]) == set(found.classes)
 
 
 def test_the_users_folder_is_not_written_to(tmp_path: Path) -> None:
@@ -338,7 +340,7 @@ def test_a_difference_between_the_class_lists_is_told(tmp_path: Path) -> None:
         "test has no image of cow.",
         "val has no image of cow, dog.",
     )
-    assert rows(found.table if False else found, "path", "reason")[0] == ("test/cat/1.jpg", None)
+    assert rows(found, "path", "reason")[0] == ("test/cat/1.jpg", None)
     assert found.frame.filter(reason="class is not in train")["path"].to_list() == [
         "test/fox/1.jpg",
         "test/yak/1.jpg",
@@ -410,9 +412,7 @@ def test_an_empty_class_is_told(tmp_path: Path) -> None:
 
 def test_many_names_are_cut_short(tmp_path: Path) -> None:
     found = scan(plant(tmp_path, *CATS_AND_DOGS, *(f"empty{i}/" for i in range(10))))
-    assert found.notes == (
-        "No usable image, so left out: empty0, empty1, empty2, empty3, empty4, empty5, empty6, empty7 and 2 more.",
-    )
+    assert found.notes == ("No usable image, so left out: empty0, empty1, empty2, empty3, empty4, empty5, empty6, empty7 and 2 more.",)
 
 
 def test_folders_that_make_no_classes_are_refused(tmp_path: Path) -> None:
@@ -420,19 +420,15 @@ def test_folders_that_make_no_classes_are_refused(tmp_path: Path) -> None:
         return refusal(plant(tmp_path / name, *paths)).replace(str(tmp_path / name), "ROOT")
 
     assert refused("one", "cat/1.jpg", "dog/") == (
-        "ROOT holds only one class with usable images, cat; a classifier needs two or more classes, "
-        "each in a folder of its name."
+        "ROOT holds only one class with usable images, cat; a classifier needs two or more classes, each in a folder of its name."
     )
     assert refused("flat", "1.jpg", "2.jpg") == (
         "ROOT holds 2 images but no folder a class: put each class's images in a folder of its name, flat/CLASS/image."
     )
     assert refused("parts", "train/1.jpg", "val/2.jpg", "val/3.jpg") == (
-        "ROOT holds 3 images but no folder a class: put each class's images in a folder of its name, "
-        "parts/train/CLASS/image."
+        "ROOT holds 3 images but no folder a class: put each class's images in a folder of its name, parts/train/CLASS/image."
     )
-    assert refused("void", "./") == (
-        "ROOT holds no folders: put each class's images in a folder of its name, void/CLASS/image."
-    )
+    assert refused("void", "./") == ("ROOT holds no folders: put each class's images in a folder of its name, void/CLASS/image.")
     assert refused("texts", "cat/a.txt", "dog/b.txt").startswith(
         "No images were found in the 2 folders of ROOT; looked for .apng, .avif, .bmp"
     )
@@ -520,13 +516,11 @@ def test_rows_without_path_or_label_are_counted(tmp_path: Path) -> None:
         ("path,label\n1.jpg,\n", "TABLE holds no labelled images."),
         (
             "file;class\n1.jpg;cat\n",
-            "TABLE needs one column 'path' and has file;class. "
-            "The columns are path,label[,split][,group], with commas between them.",
+            "TABLE needs one column 'path' and has file;class. The columns are path,label[,split][,group], with commas between them.",
         ),
         (
             "path,class\n1.jpg,cat\n",
-            "TABLE needs one column 'label' and has path, class. "
-            "The columns are path,label[,split][,group], with commas between them.",
+            "TABLE needs one column 'label' and has path, class. The columns are path,label[,split][,group], with commas between them.",
         ),
         (
             "path,label,Label\n1.jpg,cat,x\n",
@@ -540,8 +534,7 @@ def test_rows_without_path_or_label_are_counted(tmp_path: Path) -> None:
         ),
         (
             "path,label\nno/1.jpg,cat\nno/2.jpg,dog\n",
-            "None of the 2 files that TABLE names is there, such as ROOT/no/1.jpg: "
-            "paths are relative to the table's own folder.",
+            "None of the 2 files that TABLE names is there, such as ROOT/no/1.jpg: paths are relative to the table's own folder.",
         ),
         (
             "path,label,split\n1.jpg,cat,train\n2.jpg,dog,\n",
@@ -551,8 +544,7 @@ def test_rows_without_path_or_label_are_counted(tmp_path: Path) -> None:
         ("path,label,split\n1.jpg,cat,test\n2.jpg,dog,val\n", "TABLE: no row has the split train."),
         (
             "path,label\n1.jpg,cat\n2.jpg,cat\n",
-            "ROOT holds only one class with usable images, cat; a classifier needs two or more classes, "
-            "each in a folder of its name.",
+            "ROOT holds only one class with usable images, cat; a classifier needs two or more classes, each in a folder of its name.",
         ),
     ],
 )

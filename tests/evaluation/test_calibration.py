@@ -54,9 +54,7 @@ def test_the_temperature_is_the_one_that_scipy_finds(temperature: float, precisi
     def loss(log_t: float) -> float:
         return float(log_loss(labels, softmax(logits, np.exp(log_t)), labels=range(12)))
 
-    best = scipy.optimize.minimize_scalar(
-        loss, bounds=np.log([LOWEST, HIGHEST]), method="bounded", options={"xatol": 1e-10}
-    )
+    best = scipy.optimize.minimize_scalar(loss, bounds=np.log([LOWEST, HIGHEST]), method="bounded", options={"xatol": 1e-10})
     assert found.note is None
     assert found.value == pytest.approx(np.exp(best.x), rel=1e-5)
     assert found.value == pytest.approx(temperature, rel=0.1)
@@ -120,9 +118,7 @@ def test_what_is_no_logits_is_refused() -> None:
 def test_the_calibration_error_is_the_papers(bins: int) -> None:
     logits, labels = drawn(500, 6, 2.0)
     probabilities = softmax(logits)
-    assert expected_calibration_error(probabilities, labels, bins) == pytest.approx(
-        slow_ece(probabilities, labels, bins)
-    )
+    assert expected_calibration_error(probabilities, labels, bins) == pytest.approx(slow_ece(probabilities, labels, bins))
 
 
 def test_a_confidence_on_an_edge_is_in_the_bin_below() -> None:

@@ -34,9 +34,7 @@ def some(n: int, k: int, seed: int = 0, absent: tuple[int, ...] = (), gain: floa
     labels = rng.choice([c for c in range(k) if c not in absent], size=n)
     logits = rng.normal(size=(n, k))
     logits[np.arange(n), labels] += gain
-    return Predictions(
-        tuple(f"{i:05d}.jpg" for i in range(n)), softmax(logits), tuple(f"c{c}" for c in range(k)), labels
-    )
+    return Predictions(tuple(f"{i:05d}.jpg" for i in range(n)), softmax(logits), tuple(f"c{c}" for c in range(k)), labels)
 
 
 def sure(labels: list[int], predicted: list[int], k: int) -> Predictions:
@@ -138,9 +136,7 @@ def test_the_result_is_json_with_every_interval_around_its_value(result: dict[st
 
 def test_top5_needs_more_than_five_classes() -> None:
     assert "top5_accuracy" not in evaluate(some(30, 5), resamples=20)
-    assert (
-        evaluate(sure([0, 5], [0, 1], k=6), resamples=20)["top5_accuracy"]["value"] == 0.5
-    )  # of equals the first count
+    assert evaluate(sure([0, 5], [0, 1], k=6), resamples=20)["top5_accuracy"]["value"] == 0.5  # of equals the first count
 
 
 def test_a_certain_mistake_has_a_finite_log_loss() -> None:
@@ -263,9 +259,7 @@ def test_the_calibration_error_is_covered(excess: float) -> None:
         confidence = rng.uniform(0.5, 1, 300)
         wrong = rng.random(300) >= confidence * (1 - excess)
         rows = np.column_stack([confidence, 1 - confidence])
-        figure = evaluate(Predictions(tuple(map(str, range(300))), rows, ("a", "b"), wrong.astype(int)), resamples=200)[
-            "ece"
-        ]
+        figure = evaluate(Predictions(tuple(map(str, range(300))), rows, ("a", "b"), wrong.astype(int)), resamples=200)["ece"]
         covered += figure["low"] <= truth <= figure["high"]
     assert covered / 150 >= 0.9
 

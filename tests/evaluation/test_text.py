@@ -26,9 +26,7 @@ def result(names: list[str], counts: list[int], twins: str = "") -> dict[str, An
 
 def cells(text: str) -> int:
     """Cells of a terminal, by a table written by hand for the characters of these tests."""
-    return sum(
-        2 if unicodedata.name(c).startswith(("CJK", "HANGUL", "HIRAGANA")) else 0 if c == "\u0301" else 1 for c in text
-    )
+    return sum(2 if unicodedata.name(c).startswith(("CJK", "HANGUL", "HIRAGANA")) else 0 if c == "\u0301" else 1 for c in text)
 
 
 def test_a_row_holds_the_figures_of_its_class() -> None:

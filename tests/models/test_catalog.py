@@ -110,7 +110,7 @@ def test_scratch_networks_report_what_they_are():
 
 def test_the_size_chooses_the_stem_of_the_compact_network():
     assert build("sightline_small", size=28).spec["options"]["stem_stride"] == 1
-    assert build("sightline_small", size=128).spec["options"]["stem_stride"] == 2
+    assert build("sightline_small", size=128).spec["options"]["stem_stride"] == 4
 
 
 def test_a_picture_that_is_enlarged_inside_the_network_is_noted():
@@ -155,9 +155,7 @@ def test_a_setting_is_read_only_where_it_is_used(settings, read):
     ],
 )
 def test_an_unknown_name_is_answered_with_near_ones(name, near):
-    with pytest.raises(
-        ModelError, match=rf"There is no network {name}\. Did you mean .*{near}.*`sightline models PATTERN`"
-    ):
+    with pytest.raises(ModelError, match=rf"There is no network {name}\. Did you mean .*{near}.*`sightline models PATTERN`"):
         build(name)
 
 

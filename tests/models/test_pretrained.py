@@ -25,9 +25,7 @@ def timm_file(path, name=TINY, classes=1000, **options):
 
 
 def same(module, other):
-    return all(
-        torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 # ---- networks of every kind ----
@@ -68,9 +66,7 @@ def test_large_networks_are_measured_without_memory(name, features):
     ],
 )
 def test_a_side_that_the_network_cannot_take_is_answered_with_one_that_it_can(name, side, hint):
-    with pytest.raises(
-        ModelError, match=rf"{name} cannot take pictures of {side} x {side} .* Set data\.size to {hint}"
-    ):
+    with pytest.raises(ModelError, match=rf"{name} cannot take pictures of {side} x {side} .* Set data\.size to {hint}"):
         pretrained.measure(name, pretrained.options_for(name, side), side)
 
 

@@ -121,9 +121,7 @@ def test_a_block_with_a_stride_halves_its_input_by_a_projection():
     assert block(x).shape == (2, 4, 3, 3)
 
 
-@pytest.mark.parametrize(
-    ("depth", "width", "expected"), [(1, 8, [8]), (3, 32, [32, 64, 128]), (4, 128, [128, 256, 512, 512])]
-)
+@pytest.mark.parametrize(("depth", "width", "expected"), [(1, 8, [8]), (3, 32, [32, 64, 128]), (4, 128, [128, 256, 512, 512])])
 def test_searchable_cnn_has_as_many_blocks_and_channels_as_asked(depth, width, expected):
     network = scratch.searchable_cnn(5, depth, width, dropout=0.25)
     assert [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)] == expected
@@ -144,9 +142,7 @@ def test_gradients_reach_every_parameter(make):
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "side"), [("springfield_first", scratch.FIRST_SIDE), ("springfield_best", scratch.BEST_SIDE)]
-)
+@pytest.mark.parametrize(("name", "side"), [("springfield_first", scratch.FIRST_SIDE), ("springfield_best", scratch.BEST_SIDE)])
 def test_pictures_are_enlarged_only_where_the_layers_would_not_do(name, side):
     layers = NETWORKS[name](3).eval().trunk[1:]  # without AtLeast
     assert layers(torch.zeros(1, 3, side, side)).shape[0] == 1

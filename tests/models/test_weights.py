@@ -61,8 +61,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded():
     with pytest.raises(ModelError) as caught:
         weights.fill(module, {"weight": torch.ones(4, 2), "extra": torch.ones(1)}, "w.safetensors")
     assert str(caught.value) == (
-        "The weights w.safetensors do not fit this network: "
-        "missing: bias; unknown: extra; of another shape: weight is 4x2 for 3x2."
+        "The weights w.safetensors do not fit this network: missing: bias; unknown: extra; of another shape: weight is 4x2 for 3x2."
     )
     assert torch.equal(module.bias, before)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from tests.conftest import write_images
 
 import sightline
 from sightline.classifier import Classifier
@@ -23,7 +23,7 @@ from sightline.run.train import train
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]) -> tuple[Path, Path]:
     """A folder and a run on it."""
     place = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
@@ -156,7 +156,9 @@ def test_evaluating_the_run_again_gives_the_same_figures_and_is_noted(trained: t
     assert (run / "ledger.jsonl").read_text().count('"evaluated"') == 2
 
 
-def test_another_folder_is_evaluated_by_names_and_its_twins_are_known(trained: tuple[Path, Path], tmp_path: Path) -> None:
+def test_another_folder_is_evaluated_by_names_and_its_twins_are_known(
+    trained: tuple[Path, Path], tmp_path: Path, write_images: Callable[..., Path]
+) -> None:
     folder, run = trained
     other = write_images(tmp_path / "other", {"red": 6, "blue": 5, "yellow": 3}, seed=5)
     images = pl.read_parquet(run / "images.parquet").filter((pl.col("split") == "train") & (pl.col("label") == "red"))

@@ -10,7 +10,7 @@ where a run was resumed. All geometry is one resample, all colour one matrix. Co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ from sightline.data import colour, geometry
 from sightline.randomness import uniform
 
 Triple = tuple[float, float, float]
+Pair = tuple[float, float]
+
+FITS = ("squash", "crop", "letterbox")
+_PART = 800_000  # numbers of a batch that are made at once on a processor: they stay in its cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,10 @@ class View:
     mean: Triple
     std: Triple
 
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.fit not in FITS or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"no view has these values: {self}")
+
     @property
     def grey(self) -> Triple:
         """The colour, in [0, 255], that normalises to zero: what lies outside of a picture."""
@@ -50,11 +58,11 @@ class Policy:
 
     flip: float = 0.0
     vertical_flip: float = 0.0
-    crop_scale: tuple[float, float] = (1.0, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_scale: Pair = (1.0, 1.0)
+    crop_ratio: Pair = (3 / 4, 4 / 3)
     rotate: float = 0.0
     shear: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
+    scale: Pair = (1.0, 1.0)
     translate: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
@@ -62,6 +70,11 @@ class Policy:
     hue: float = 0.0
     grey: float = 0.0
     fill: str = "reflect"
+
+    def __post_init__(self) -> None:
+        pairs = (self.crop_scale, self.crop_ratio, self.scale)
+        if any(not 0 < low <= high for low, high in pairs) or self.crop_scale[1] > 1 or self.fill not in ("reflect", "constant"):
+            raise ValueError(f"no policy has these values: {self}")
 
     @property
     def crops(self) -> bool:
@@ -84,24 +97,27 @@ POLICIES: dict[str, Policy] = {
     "flip": Policy(flip=0.5),
     "light": Policy(flip=0.5, crop_scale=(0.7, 1.0), brightness=0.1, contrast=0.1),
     "standard": Policy(flip=0.5, crop_scale=(0.35, 1.0), brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
-    "strong": Policy(
-        flip=0.5, crop_scale=(0.2, 1.0), rotate=15, shear=8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05, grey=0.1
-    ),
+    "strong": Policy(flip=0.5, crop_scale=(0.2, 1.0), rotate=15, shear=8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05, grey=0.1),
 }
 
 
 def choose_policy(settings: AugmentSettings, fit: str) -> Policy:
     """The policy's values, with those that the settings give in their place.
 
-    With `augment.policy=none` no other setting is read; with letterbox the outside is always grey.
+    Only what can have an effect is read: nothing more with `augment.policy=none`, the ratio only where there are random
+    crops, the fill only where views can leave the picture and the outside is not grey anyway (letterbox).
     """
-    base = POLICIES[settings.policy]
+    policy = POLICIES[settings.policy]
     if settings.policy == "none":
-        return base
-    own = {f.name: getattr(settings, f.name) for f in fields(Policy) if f.name != "fill"}
-    values = {f.name: getattr(base, f.name) for f in fields(Policy)} | {k: v for k, v in own.items() if v is not None}
-    values["fill"] = "constant" if fit == "letterbox" else settings.fill
-    return Policy(**values)
+        return policy
+    names = [f.name for f in fields(Policy) if f.name not in ("crop_ratio", "fill")]
+    own = {name: getattr(settings, name) for name in names}
+    policy = replace(policy, **{name: value for name, value in own.items() if value is not None})
+    if policy.crops and settings.crop_ratio is not None:
+        policy = replace(policy, crop_ratio=settings.crop_ratio)
+    if policy.moves and fit != "letterbox":
+        policy = replace(policy, fill=settings.fill)
+    return policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +132,8 @@ class Stored:
 def plain_views(stored: Stored, view: View) -> torch.Tensor:
     """(B, 3, size, size) float32, normalised, without augmentation: what evaluation and prediction see."""
     matrices = geometry.fit_matrices(stored.extents, view.fit)
-    colours = np.broadcast_to(colour.normalise(view.mean, view.std), (len(matrices), 5, 5))
-    return _render(stored, view, matrices, colours, Policy(fill="constant" if view.fit == "letterbox" else "reflect"), torch.float32)
+    colours = np.tile(colour.normalise(view.mean, view.std), (len(matrices), 1, 1))
+    return _render(stored, view, matrices, colours, POLICIES["none"], torch.float32)
 
 
 def training_views(
@@ -130,19 +146,19 @@ def training_views(
     return _render(stored, view, matrices, colours, policy, precision)
 
 
-PART=int(__import__('os').environ.get('PART','400000'))
-def _render(stored, view, matrices, colours, policy, precision):
-    fill = view.grey if policy.fill == "constant" else None
-    step = max(1, PART // (view.size**2*3))
-    device=stored.pixels.device
-    views=torch.empty((len(matrices),3,view.size,view.size),dtype=precision,device=device)
-    for i in range(0,len(matrices),step):
-        part=slice(i,i+step)
-        x = geometry.resample(stored.pixels[part], stored.extents[part], matrices[part], view.size, fill, precision)
+def _render(
+    stored: Stored, view: View, matrices: geometry.Floats, colours: colour.Floats, policy: Policy, precision: torch.dtype
+) -> torch.Tensor:
+    """The views that (B, 2, 3) `matrices` and (B, 5, 5) `colours` describe."""
+    device, size, batch = stored.pixels.device, view.size, len(matrices)
+    fill = view.grey if view.fit == "letterbox" or policy.fill == "constant" else None
+    step = max(1, _PART // (3 * size**2)) if device.type == "cpu" else batch
+    views = torch.empty((batch, 3, size, size), dtype=precision, device=device)
+    for first in range(0, batch, step):
+        part = slice(first, first + step)
+        x = geometry.resample(stored.pixels[part], stored.extents[part], matrices[part], size, fill, precision)
         x = colour.apply(x, colours[part])
-        if policy.colours:
-            colour.clip(x, view.mean, view.std)
-        views[part]=x
+        views[part] = colour.clip(x, view.mean, view.std) if policy.colours else x
     return views
 
 
@@ -162,16 +178,20 @@ def _matrices(extents: npt.NDArray[np.int32], draws: geometry.Floats, policy: Po
 
 
 def _random_window(extents: npt.NDArray[np.int32], draws: geometry.Floats, policy: Policy, fit: str) -> geometry.Floats:
-    """Area and log-ratio uniform as in Inception's random crop (Szegedy et al. 2015); what would stick out is cut to fit.
+    """Inception's random crop (Szegedy et al. 2015): area uniform, log-ratio uniform among those that fit into the picture.
 
-    With fit=crop the ratio is that of the picture's own pixels, otherwise that of the squashed or padded square.
+    Where none fits (a panorama), the area gives way. With fit=crop the ratio is that of the picture's own pixels,
+    otherwise that of the squashed or padded square.
     """
+    shape = extents[:, 1] / extents[:, 0] if fit == "crop" else np.ones(len(extents))
     area = _between(draws[:, 0], policy.crop_scale)
-    low, high = np.log(policy.crop_ratio)
-    ratio = np.exp(low + draws[:, 1] * (high - low))
-    if fit == "crop":
-        ratio = ratio * extents[:, 0] / extents[:, 1]
-    half = np.minimum(np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1), 1.0)
+    low, high = policy.crop_ratio
+    least, most = np.maximum(low, area * shape), np.minimum(high, shape / area)
+    fits = least <= most
+    least, most = np.where(fits, least, low), np.where(fits, most, high)
+    ratio = least * (most / least) ** draws[:, 1]
+    half = np.stack([np.sqrt(area * ratio / shape), np.sqrt(area * shape / ratio)], axis=1)
+    half /= np.maximum(half.max(1, keepdims=True), 1)
     centre = (2 * draws[:, 2:4] - 1) * (1 - half)
     return geometry.window(centre, half)
 
@@ -187,5 +207,5 @@ def _colours(draws: geometry.Floats, policy: Policy) -> colour.Floats:
     return colour.grey(draws[:, 4] < policy.grey) @ done
 
 
-def _between(draw: geometry.Floats, pair: tuple[float, float]) -> geometry.Floats:
+def _between(draw: geometry.Floats, pair: Pair) -> geometry.Floats:
     return pair[0] + draw * (pair[1] - pair[0])

@@ -39,6 +39,7 @@ class TrainBatches:
         rows: (n,) the rows trained on.
         labels: (N,) class numbers of all usable rows.
         keys: (N,) uint64 keys of all usable rows.
+        precision: of the views; bfloat16 where the network computes in it anyway.
     """
 
     pixels: Pixels
@@ -50,6 +51,7 @@ class TrainBatches:
     batch_size: int
     seed: int
     device: torch.device
+    precision: torch.dtype = torch.float32
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -64,7 +66,7 @@ class TrainBatches:
         batches = self.order(epoch)[start:]
         for rows, pixels in _read_ahead(self.pixels, batches):
             stored = Stored(pixels.to(self.device), self.pixels.extents[rows], self.keys[rows])
-            views = training_views(stored, self.view, self.policy, self.seed, epoch)
+            views = training_views(stored, self.view, self.policy, self.seed, epoch, self.precision)
             yield views, torch.from_numpy(self.labels[rows]).to(self.device)
 
 
@@ -77,16 +79,15 @@ def plain_batches(pixels: Pixels, rows: Rows, view: View, batch_size: int, devic
 
 
 def mean_and_std(pixels: Pixels, rows: Rows) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of each channel over all pixels of `rows`, in [0, 1]; exact integer sums."""
-    count, total, squares = 0, np.zeros(3), np.zeros(3)
-    for part, block in _read_ahead(pixels, [rows[i : i + 256] for i in range(0, len(rows), 256)]):
-        values = block.numpy().astype(np.float32)  # unused parts are zero and add nothing
-        total += values.sum((0, 1, 2), dtype=np.float64)
-        squares += np.einsum("bhwc,bhwc->bc", values, values).sum(0, dtype=np.float64)
-        count += int(pixels.extents[part].astype(np.int64).prod(1).sum())
-    mean = total / count / 255
-    std = np.sqrt(np.maximum(squares / count / 255**2 - mean**2, 1e-4))  # one flat colour still has a scale
-    return _triple(mean), _triple(std)
+    """Mean and standard deviation of each channel over all pixels of `rows`, in [0, 1]; from exact counts."""
+    counts, used = np.zeros((3, 256)), 0
+    for part, block in _read_ahead(pixels, [rows[i : i + 32] for i in range(0, len(rows), 32)]):
+        counts += [np.bincount(block[..., channel].reshape(-1).numpy(), minlength=256) for channel in range(3)]
+        used += int(pixels.extents[part].astype(np.int64).prod(1).sum())
+    values = np.arange(256)  # the zeros of the unused parts add nothing to the sums
+    mean = counts @ values / used / 255
+    variance = counts @ values**2 / used / 255**2 - mean**2
+    return _triple(mean), _triple(np.sqrt(np.maximum(variance, 1e-4)))  # one flat colour still has a scale
 
 
 def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:

@@ -73,9 +73,9 @@ def normalise(mean: Triple, std: Triple) -> Floats:
 
 
 def apply(views: torch.Tensor, matrices: Floats) -> torch.Tensor:
-    """(B, 3, H, W) float32 through (B, 5, 5) or (1, 5, 5)."""
+    """(B, 3, H, W) float32 through (B, 5, 5)."""
     batch, _, height, width = views.shape
-    m = torch.from_numpy(matrices[:, :3]).to(views.device, torch.float32).expand(batch, 3, 5)
+    m = torch.from_numpy(matrices[:, :3]).to(views.device, torch.float32)
     shift = m[:, :, 4:]
     if matrices[:, :3, 3].any():
         luma = torch.tensor(LUMA, device=views.device)

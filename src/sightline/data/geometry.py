@@ -16,6 +16,7 @@ that shrink. It gives up perspective and bicubic filters.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,14 @@ import torch
 import torch.nn.functional as F
 
 Floats = npt.NDArray[np.float64]
+Extents = npt.NDArray[np.int32]
+Coordinates = TypeVar("Coordinates", Floats, torch.Tensor)
 
 
 # ---- matrices, in numpy: a few numbers an image ----------------------------------------------------------------------
 
 
-def fit_matrices(extents: npt.NDArray[np.int32], fit: str) -> Floats:
+def fit_matrices(extents: Extents, fit: str) -> Floats:
     """(B, 2, 3): the output square onto the picture: all of it squashed, its central square, or with borders added.
 
     Args:
@@ -48,7 +51,7 @@ def fit_matrices(extents: npt.NDArray[np.int32], fit: str) -> Floats:
 
 def identity(count: int) -> Floats:
     """(B, 3, 3)."""
-    return np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
+    return np.tile(np.eye(3), (count, 1, 1))
 
 
 def flip(horizontal: npt.NDArray[np.bool_], vertical: npt.NDArray[np.bool_]) -> Floats:
@@ -87,15 +90,22 @@ def window(centre: Floats, half: Floats) -> Floats:
     return matrices
 
 
+def side_for_crop(size: int) -> int:
+    """Stored long side for fit=crop: at 4:3 the central square then has about `size` pixels a side."""
+    return math.ceil(size * 4 / 3)
+
+
 # ---- the resample, in torch: on the device that trains ---------------------------------------------------------------
+
+Fill = tuple[float, float, float] | None
 
 
 def resample(
     pixels: torch.Tensor,
-    extents: npt.NDArray[np.int32],
+    extents: Extents,
     matrices: Floats,
     size: int,
-    fill: tuple[float, float, float] | None = None,
+    fill: Fill = None,
     precision: torch.dtype = torch.float32,
 ) -> torch.Tensor:
     """One antialiased view an image.
@@ -106,132 +116,107 @@ def resample(
         matrices: (B, 2, 3), output square to stored pixels.
         size: side of the views.
         fill: colour in [0, 255] of what lies outside of the picture; None: its mirror image.
-        precision: of the matrix products; in bfloat16 (pixels are exact in it) values are good to about one of 255.
+        precision: of the matrix products. Pixels are exact in bfloat16; weights and sums are rounded to 8 bits, so that
+            values are good to two of 255.
 
     Returns:
         (B, 3, size, size) float32 in [0, 255].
     """
     way = _warp if matrices[:, 0, 1].any() or matrices[:, 1, 0].any() else _separable
-    views, outside = way(pixels, extents, matrices, size, fill is not None, precision)
-    if fill is not None and outside is not None:
-        for channel, value in enumerate(fill):
-            views[:, channel].masked_fill_(outside, value)
+    return way(pixels, extents, matrices, size, fill, precision)
+
+
+def _separable(pixels: torch.Tensor, extents: Extents, matrices: Floats, size: int, fill: Fill, precision: torch.dtype) -> torch.Tensor:
+    """Triangle of half-width max(1, shrink), cut at the picture's edge and normalised: Pillow's BILINEAR."""
+    factor, offset = matrices[:, [1, 0], [1, 0]].T[..., None], matrices[:, [1, 0], 2].T[..., None]  # (2, B, 1): y, x
+    reach, extent = np.maximum(np.abs(factor) * 2 / size, 1), extents.T[..., None]
+    x = factor * _centres(size) + offset  # (2, B, size) stored pixels
+    outside = torch.from_numpy((x < 0) | (x > extent)).to(pixels.device)
+    x = 2 * extent * _folded(x / (2 * extent))
+    at = _neighbours(x - reach, math.ceil(2 * reach.max()), pixels.shape[1])  # (K, 2, B, size)
+    weights = np.maximum(1 - np.abs(at + 0.5 - x) / reach, 0)
+    views = _products(pixels, at, weights, extent, precision)
+    return views if fill is None else _painted(views, outside[0, :, :, None] | outside[1, :, None, :], fill)
+
+
+def _warp(pixels: torch.Tensor, extents: Extents, matrices: Floats, size: int, fill: Fill, precision: torch.dtype) -> torch.Tensor:
+    """Bilinear sampling, after a low-pass filter where a picture shrinks."""
+    side, device = pixels.shape[1], pixels.device
+    wh = extents[:, [1, 0], None].astype(np.float64)  # (B, 2, 1)
+    periods = matrices / (2 * wh)  # in which the picture lies from 0 to 1/2
+    edge = wh - 0.5 - side * 2.0**-20  # a hair before the last centre: rounding gives the unused part no weight
+    lines = np.concatenate([periods, edge / (2 * wh), 4 * wh / side], axis=2)[..., None, None]
+    a, b, c, last, scale = torch.from_numpy(lines).to(device, torch.float32).unbind(2)  # (B, 2, 1, 1) each
+    u = torch.from_numpy(_centres(size)).to(device, torch.float32)
+    at = a * u + (b * u[:, None] + c)  # (B, 2, size, size), x and y
+    grid = torch.minimum(_folded(at), last).mul_(scale).sub_(1).permute(0, 2, 3, 1)
+    source = _low_passed(pixels, extents, matrices, size, precision)
+    views = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return views if fill is None else _painted(views, ((at < 0) | (at > 0.5)).any(1), fill)
+
+
+def _painted(views: torch.Tensor, where: torch.Tensor, colour: tuple[float, float, float]) -> torch.Tensor:
+    """Views, in place, with one colour (red, green, blue) where the (B, size, size) mask is True."""
+    for channel, value in enumerate(colour):
+        views[:, channel].masked_fill_(where, value)
     return views
 
 
-Resampled = tuple[torch.Tensor, torch.Tensor | None]  # views, and (B, size, size) whether outside, where that matters
-
-
-def _separable(
-    pixels: torch.Tensor, extents: npt.NDArray[np.int32], matrices: Floats, size: int, bounded: bool, precision: torch.dtype
-) -> Resampled:
-    """Triangle of half-width max(1, shrink), cut at the picture's edge and normalised: Pillow's BILINEAR."""
-    side, device = pixels.shape[1], pixels.device
-    factors, offsets = matrices[:, [1, 0], [1, 0]].T, matrices[:, [1, 0], 2].T  # (2, B): y, x
-    reaches = np.maximum(np.abs(factors) * 2 / size, 1)
-    lines = np.stack([factors, offsets, reaches, extents.T])[..., None]
-    factor, offset, reach, extent = torch.from_numpy(lines).to(device, torch.float32)  # (2, B, 1) each
-    x = torch.addcmul(offset, factor, _centres(size, device))  # (2, B, size) stored pixels, y and x
-    outside = None
-    if bounded:
-        beyond = (x < 0) | (x > extent)
-        outside = beyond[0, :, :, None] | beyond[1, :, None, :]
-    else:
-        x = _mirror(x, extent)
-    at = _window(x - reach, math.ceil(2 * reaches.max()), side)  # (K, 2, B, size)
-    weights = (1 - (at + 0.5 - x).abs_().div_(reach)).clamp_(min=0)
-    down, across = _matrices(at, weights, extent, side, precision)
-    return _products(pixels, down, across), outside
-
-
-def _warp(
-    pixels: torch.Tensor, extents: npt.NDArray[np.int32], matrices: Floats, size: int, bounded: bool, precision: torch.dtype
-) -> Resampled:
-    """Bilinear sampling, after a low-pass filter where a picture shrinks."""
-    side, device = pixels.shape[1], pixels.device
-    m = torch.from_numpy(matrices[..., None]).to(device, torch.float32)
-    wh = torch.from_numpy(extents[:, [1, 0], None, None]).to(device, torch.float32)  # (B, 2, 1, 1)
-    u = _centres(size, device)
-    at = m[:, :, 0:1] * u + (m[:, :, 1:2] * u[:, None] + m[:, :, 2:3])  # (B, 2, size, size) stored pixels, x and y
-    outside = None
-    if bounded:
-        outside = ((at < 0) | (at > wh)).any(1)
-    else:
-        at = _mirror(at, wh)
-    at = torch.minimum(at, wh - 0.5)  # no pixel of the unused part has any weight
-    grid = at.mul_(2 / side).sub_(1).permute(0, 2, 3, 1)
-    source = _low_passed(pixels, extents, matrices, size, precision)
-    return F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False), outside
-
-
-def _centres(size: int, device: torch.device) -> torch.Tensor:
+def _centres(size: int) -> Floats:
     """(size,): output coordinates of the pixel centres."""
-    return (2 * torch.arange(size, device=device) + 1) / size - 1
+    return (2 * np.arange(size) + 1) / size - 1
 
 
-def _mirror(x: torch.Tensor, extent: torch.Tensor) -> torch.Tensor:
-    """Folds coordinates back into [0, extent]."""
-    periods = x / (2 * extent)
-    return (periods - periods.round()).abs_().mul_(2 * extent)
+def _folded(periods: Coordinates) -> Coordinates:
+    """Coordinates in [0, 1/2], where the picture lies, of what is mirrored at both of its edges again and again."""
+    return abs(periods - periods.round())
 
 
-def _low_passed(
-    pixels: torch.Tensor, extents: npt.NDArray[np.int32], matrices: Floats, size: int, precision: torch.dtype
-) -> torch.Tensor:
+def _low_passed(pixels: torch.Tensor, extents: Extents, matrices: Floats, size: int, precision: torch.dtype) -> torch.Tensor:
     """(B, 3, S, S): bilinear sampling of it is like a triangle of half-width s, the stored pixels an output pixel covers.
 
     Bilinear sampling alone is a triangle of half-width 1, variance 1/6; the filter adds what s^2 / 6 is above that: three
     taps below 1/2, a sampled Gaussian (too narrow to sample below) above. Under a twentieth of shrinking nothing is done.
     """
     shrinks = np.sqrt((matrices[:, :, :2] ** 2).sum(2)) * (2 / size)  # (B, 2): x, y
-    variances = np.where(shrinks > 1.05, (shrinks**2 - 1) / 6, 0)
+    variances = np.where(shrinks > 1.05, (shrinks**2 - 1) / 6, 0)  # an image's own, whatever the others of its batch need
     if not variances.any():
         return pixels.permute(0, 3, 1, 2).to(torch.float32)
-    side, device = pixels.shape[1], pixels.device
-    lines = np.stack([variances.T[::-1], extents.T])[..., None]
-    variance, extent = torch.from_numpy(lines).to(device, torch.float32)  # (2, B, 1) each: y, x
-    centre = torch.arange(side, device=device).expand(2, len(pixels), side)
+    variance, extent = variances.T[::-1, :, None], extents.T[..., None]  # (2, B, 1): y, x
+    centre = np.tile(np.arange(pixels.shape[1], dtype=np.float64), (2, len(pixels), 1))
     reach = max(1, math.ceil(4 * math.sqrt(variances.max())))
-    at = _window(centre - float(reach), 2 * reach + 1, side)
+    at = _neighbours(centre - reach, 2 * reach + 1, pixels.shape[1])
     square = (at - centre) ** 2
     taps = (1 - variance) * (square == 0) + variance / 2 * (square == 1)
-    weights = torch.where(variance < 0.5, taps, torch.exp(-square / (2 * variance.clamp(min=0.5))))
-    return _products(pixels, *_matrices(at, weights, extent, side, precision))
+    weights = np.where(variance < 0.5, taps, np.exp(-square / (2 * np.maximum(variance, 0.5))))
+    return _products(pixels, at, weights, extent, precision)
 
 
-# Both filters touch few stored pixels: their weights are worked out for K neighbours and then put into (size, S) matrices.
+# A filter touches few of the stored pixels: its weights are worked out for K neighbours, in numpy's float64, so that what
+# falls on a stored pixel is that pixel exactly; then they are spread into the rows of matrices.
 
 
-def _window(start: torch.Tensor, taps: int, side: int) -> torch.Tensor:
-    """(K, ...): the K = min(taps, side) stored pixels whose centres lie from `start` on, moved inside [0, side)."""
-    taps = min(taps, side)
-    first = (start - 0.5).ceil_().clamp_(0, side - taps)
-    steps = torch.arange(taps, device=start.device, dtype=start.dtype)
-    return first + steps.view(-1, *[1] * start.ndim)
+def _neighbours(start: Floats, count: int, side: int) -> Floats:
+    """(K, 2, B, n): the K = min(count, side) stored pixels whose centres follow `start` (2, B, n), moved inside [0, side)."""
+    count = min(count, side)
+    first = np.clip(np.ceil(start - 0.5), 0, side - count)
+    return first + np.arange(count)[:, None, None, None]
 
 
-def _matrices(at: torch.Tensor, weights: torch.Tensor, extent: torch.Tensor, side: int, precision: torch.dtype) -> torch.Tensor:
-    """(2, B, n, S) from (K, 2, B, n) pixels and their weights: cut at the picture's edge, rows sum to 1."""
-    weights = weights * (at < extent)
-    weights /= weights.sum(0).clamp_(min=1e-6)
-    rows = torch.arange(weights[0].numel(), device=at.device).view(weights[0].shape)
-    whole = torch.zeros((*rows.shape, side), device=at.device, dtype=precision)
-    return whole.put_(at.long() + rows * side, weights.to(precision))
+def _products(pixels: torch.Tensor, at: Floats, weights: Floats, extent: Extents, precision: torch.dtype) -> torch.Tensor:
+    """(B, 3, n, n) float32: (B, S, S, 3) pixels filtered down and across with the weights (K, 2, B, n) of pixels `at`.
 
-
-def _products(pixels: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
-    """(B, 3, n, m) float32 from (B, S, S, 3) pixels, (B, n, S) and (B, m, S) weights.
-
-    The order of the products leaves channels first without a transposed copy.
+    Weights are cut at the picture's edge and add up to 1. The order of the products leaves channels first without a
+    transposed copy.
     """
-    batch, side = pixels.shape[:2]
-    n, m = down.shape[1], across.shape[1]
-    x = pixels.to(down.dtype).view(batch, side, side * 3)
+    batch, side, n = len(pixels), pixels.shape[1], at.shape[3]
+    weights = weights * (at < extent)
+    weights /= np.maximum(weights.sum(0), 1e-9)  # rows of the unused part stay empty
+    places = at + side * np.arange(at[0].size).reshape(at.shape[1:])
+    down, across = torch.zeros((2, batch, n, side), device=pixels.device, dtype=precision).put_(
+        torch.from_numpy(places).to(pixels.device, torch.int64), torch.from_numpy(weights).to(pixels.device, precision)
+    )
+    x = pixels.to(precision).view(batch, side, side * 3)
     x = torch.bmm(x.transpose(1, 2), down.transpose(1, 2))  # (B, S * 3, n)
-    x = torch.bmm(x.view(batch, side, 3 * n).transpose(1, 2), across.transpose(1, 2))  # (B, 3 * n, m)
-    return x.view(batch, 3, n, m).to(torch.float32)
-
-
-def side_for_crop(size: int) -> int:
-    """Stored long side for fit=crop: at 4:3 the central square then has about `size` pixels a side."""
-    return math.ceil(size * 4 / 3)
+    x = torch.bmm(x.view(batch, side, 3 * n).transpose(1, 2), across.transpose(1, 2))  # (B, 3 * n, n)
+    return x.view(batch, 3, n, n).to(torch.float32)

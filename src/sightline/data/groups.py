@@ -36,7 +36,8 @@ def group_rows(columns: Sequence[pl.Series]) -> npt.NDArray[np.int64]:
         values.append(above + codes)
         above += int(codes.max(initial=0)) + 1
     row, value = np.concatenate(rows), np.concatenate(values)
-    graph = coo_matrix((np.ones(len(row), dtype=np.int8), (row, value)), shape=(above, above))
+    joins = np.ones(len(row), dtype=np.int8)
+    graph = coo_matrix((joins, (row, value)), shape=(above, above))  # type: ignore[no-untyped-call]
     found = connected_components(graph, directed=False)[1][:n]
     _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first)).astype(np.int64)[inverse]

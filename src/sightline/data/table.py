@@ -90,9 +90,7 @@ class ImageTable:
         Raises:
             DataError: fewer than two classes remain.
         """
-        new = pl.DataFrame(
-            {"path": list(reasons), "new": list(reasons.values())}, {"path": pl.String, "new": pl.String}
-        )
+        new = pl.DataFrame({"path": list(reasons), "new": list(reasons.values())}, {"path": pl.String, "new": pl.String})
         frame = self.frame.join(new, on="path", how="left", maintain_order="left")
         frame = frame.with_columns(reason=pl.coalesce("reason", "new")).drop("new")
         return _settle(replace(self, frame=frame))
@@ -110,9 +108,7 @@ def scan(source: str | Path) -> ImageTable:
     if path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
         return _settle(_scan_table(path.resolve()))
     if path.exists():
-        raise DataError(
-            f"{path} is a file: give the folder that holds one folder a class, or a .csv or .parquet table."
-        )
+        raise DataError(f"{path} is a file: give the folder that holds one folder a class, or a .csv or .parquet table.")
     raise DataError(f"There is no folder {path}.")
 
 
@@ -325,13 +321,12 @@ def _scan_table(path: Path) -> ImageTable:
     if frame.is_empty():
         raise DataError(f"{path} holds no labelled images.")
     places = pl.DataFrame([_locate(path.parent, name) for name in frame["path"]], schema=_PLACE, orient="row")
-    if not places["bytes"].any() and not places["changed"].any():
+    if places["changed"].max() == 0:
         example = path.parent / frame["path"][0]
         raise DataError(
-            f"None of the {len(frame):,} files that {path} names is there, such as {example}: "
-            "paths are relative to the table's own folder."
+            f"None of the {len(frame):,} files that {path} names is there, such as {example}: paths are relative to the table's own folder."
         )
-    frame = frame.with_columns(places).with_columns(_given(path, frame["split"])).select(_SCHEMA).sort("path")
+    frame = frame.with_columns(places).with_columns(_given(path, frame["split"])).select(*_SCHEMA).sort("path")
     _refuse_twice(path, frame)
     found = tuple(sorted(frame["label"].unique()))
     return ImageTable(path.parent, frame, (), _counted(skipped), found=found)
@@ -356,7 +351,8 @@ def _read_table(path: Path) -> pl.DataFrame:
             return pl.read_parquet(path)
         return pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table: {' '.join(str(error).split())[:200]}") from None
+        why = " ".join(str(error).partition("\n\n")[0].split())[:200].rstrip(".")  # what follows is advice about polars
+        raise DataError(f"{path} cannot be read as a table: {why}.") from None
 
 
 def _texts(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
@@ -391,8 +387,7 @@ def _given(path: Path, split: pl.Series) -> pl.Series:
         return split.alias("given")
     if split.null_count():
         raise DataError(
-            f"{path}: {split.null_count():,} of {len(split):,} rows have no split. "
-            "Give every row one, or leave the column out."
+            f"{path}: {split.null_count():,} of {len(split):,} rows have no split. Give every row one, or leave the column out."
         )
     unknown = sorted(set(split.str.to_lowercase().unique()) - set(_SPLIT_NAMES))
     if unknown:
@@ -412,9 +407,7 @@ def _settle(table: ImageTable) -> ImageTable:
     classes = tuple(sorted(table.usable["label"].unique()))
     if len(classes) < 2:
         what = f"only one class with usable images, {classes[0]}" if classes else "no usable image"
-        raise DataError(
-            f"{table.root} holds {what}; a classifier needs two or more classes, each in a folder of its name."
-        )
+        raise DataError(f"{table.root} holds {what}; a classifier needs two or more classes, each in a folder of its name.")
     return replace(table, classes=classes, notes=(*table.told, *_class_notes(table, classes)))
 
 

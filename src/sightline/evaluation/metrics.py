@@ -264,9 +264,7 @@ def _class_means(counts: _Counts, value: np.ndarray, resampled: np.ndarray) -> d
     """The means over classes; on either side the wider of bootstrap and the classes' own intervals."""
     figures, weights = counts.figures(), counts.weights()
     # A class that was never called so may have any precision: 0 to 1.
-    ends = {
-        name: (np.nan_to_num(low, nan=0), np.nan_to_num(high, nan=1)) for name, (low, high) in counts.ends().items()
-    }
+    ends = {name: (np.nan_to_num(low, nan=0), np.nan_to_num(high, nan=1)) for name, (low, high) in counts.ends().items()}
     result = {}
     for k, (name, (figure, kind)) in enumerate(CLASS_MEANS.items()):
         low, high = percentile(resampled[:, k])

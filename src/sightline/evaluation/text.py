@@ -76,9 +76,7 @@ def _class_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     table = [["class", "images", "precision", "recall", "F1"]]
     for row in rows:
         name, recall = _cut(row["name"]), _with_ends(row["recall"], _percent)
-        table.append(
-            [name, f"{row['support']:,}", _percent(row["precision"]["value"]), recall, _percent(row["f1"]["value"])]
-        )
+        table.append([name, f"{row['support']:,}", _percent(row["precision"]["value"]), recall, _percent(row["f1"]["value"])])
     head, *body = _aligned(table, "<>><>")
     return [head, "-" * len(head), *body]
 
@@ -86,9 +84,7 @@ def _class_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _figure_table(metrics: dict[str, Any]) -> list[str]:
     leak_free = metrics.get("leak_free")
     parts = [part for part in (metrics, leak_free) if part and part["n"]]
-    table = (
-        [["", "all images", f"the {leak_free['n']:,} without twins in train"][: 1 + len(parts)]] if leak_free else []
-    )
+    table = [["", "all images", f"the {leak_free['n']:,} without twins in train"][: 1 + len(parts)]] if leak_free else []
     for key, (name, form, unit) in _FIGURES.items():
         if key in metrics:
             table.append([name, *(_with_ends(part[key], form, unit) for part in parts)])

@@ -96,13 +96,13 @@ OURS: dict[str, Own] = {
     "sightline_small": Own(
         compact_resnet,
         "compact residual network; the default",
-        {"widths": [64, 128, 256], "blocks": [0, 1, 1], "stem_width": 32, "dropout": 0.0},
+        {"widths": [64, 128, 256], "blocks": [0, 1, 0], "stem_width": 32, "dropout": 0.0},
         _compact,
     ),
     "sightline_tiny": Own(
         compact_resnet,
         "the same at half the width, for trials and small devices",
-        {"widths": [32, 64, 128], "blocks": [0, 1, 1], "stem_width": 32, "dropout": 0.0},
+        {"widths": [32, 64, 128], "blocks": [0, 1, 0], "stem_width": 32, "dropout": 0.0},
         _compact,
     ),
     "springfield_first": Own(
@@ -115,9 +115,7 @@ OURS: dict[str, Own] = {
         "Springfield's best: 6 convolutions, 4 linear layers",
         smallest=scratch.BEST_SIDE,
     ),
-    "simpsons_residual": Own(
-        scratch.simpsons_residual, "the residual network of the focal-loss system", {"dropout": 0.5}, _dropout
-    ),
+    "simpsons_residual": Own(scratch.simpsons_residual, "the residual network of the focal-loss system", {"dropout": 0.5}, _dropout),
     "skilltest_cnn": Own(scratch.skilltest_cnn, "a small plain CNN, as in the skill test"),
     "searchable_cnn": Own(
         scratch.searchable_cnn,
@@ -253,9 +251,7 @@ def _build_own(model: ModelSettings, classes: int, size: int | None) -> Built:
     network = rebuild(spec)
     notes = []
     if size is not None and size < own.smallest:
-        notes += [
-            f"{model.name} needs {own.smallest} pixels; it enlarges pictures of {size} to that inside the network."
-        ]
+        notes += [f"{model.name} needs {own.smallest} pixels; it enlarges pictures of {size} to that inside the network."]
     loaded, more = _own_weights(model, network)
     return Built(network, loaded, None, None, None, (*notes, *more), spec)
 

@@ -1,6 +1,6 @@
 """sightline's own network for training from scratch on a few thousand images: a compact residual network.
 
-    network = compact_resnet(10, widths=(64, 128, 256), blocks=(0, 1, 1), stem_width=32, stem_stride=stem_stride(28))
+    network = compact_resnet(10, widths=(64, 128, 256), blocks=(0, 1, 0), stem_width=32, stem_stride=stem_stride(28))
 
 In the spirit of DAWNBench's ResNet-9 and of airbench: few wide stages, each one convolution, a max pool and then
 residual blocks; global max pooling; a linear layer whose output is scaled down. The pool comes before the norm and the
@@ -18,7 +18,7 @@ from torch import nn
 
 from sightline.models.head import Network
 
-LARGEST_MAP = 64
+LARGEST_MAP = 32
 """The stem brings larger pictures down to maps of at most this side: the cost follows the map."""
 
 

@@ -1,7 +1,8 @@
 """What happens to a picture before the network sees it; travels with the weights.
 
     preprocess = Preprocess(view, store_size=128, max_pixels=64_000_000)
-    stored = preprocess.read([path.read_bytes(), ...])      the pixels that a store would hold
+    pictures = [preprocess.shrunk(path.read_bytes()), ...]
+    stored = preprocess.stack(pictures)                     the pixels that a store would hold
     images = plain_views(stored, preprocess.view)           (B, 3, size, size)
 
 Training reads the same pixels from the store, made by the same two functions (`decode`, `shrink`).
@@ -49,6 +50,6 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Preprocess:
-        """What `to_json` gave; raises KeyError or TypeError where it is something else."""
+        """What `to_json` gave; raises KeyError, TypeError or ValueError where it is something else."""
         view = View(int(value["size"]), str(value["fit"]), tuple(value["mean"]), tuple(value["std"]))
         return cls(view, int(value["store_size"]), int(value["max_pixels"]))

@@ -260,9 +260,7 @@ def _class_counts(name: str, tensors: Tensors) -> list[int]:
 def _load_with_classes(name: str, options: Options, tensors: Tensors, classes: int) -> Any:
     # With the class layer in place timm loads strictly; asked for none, it would pass over anything that is missing.
     source = {"state_dict": dict(tensors), "num_classes": classes, "label_offset": None}
-    network: Any = timm.create_model(
-        name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=source, **options
-    )
+    network: Any = timm.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=source, **options)
     network.pretrained_cfg.pop("state_dict")  # a second copy of all weights
     return network
 

@@ -149,9 +149,7 @@ def searchable_cnn(classes: int, depth: int, width: int, dropout: float) -> Netw
     return Network(nn.Sequential(*layers, Mean()), head)
 
 
-def _conv(
-    before: int, width: int, kernel: int, stride: int = 1, padding: int = 0, norm: bool = False
-) -> list[nn.Module]:
+def _conv(before: int, width: int, kernel: int, stride: int = 1, padding: int = 0, norm: bool = False) -> list[nn.Module]:
     conv = nn.Conv2d(before, width, kernel, stride, padding)
     return [conv, *([nn.BatchNorm2d(width)] if norm else []), nn.ReLU()]
 

@@ -82,9 +82,7 @@ def mismatch(module: nn.Module, tensors: Tensors) -> str:
     """What does not fit, in words; empty where everything does."""
     own = module.state_dict()
     misshapen = [
-        f"{key} is {_shape(tensors[key])} for {_shape(own[key])}"
-        for key in own
-        if key in tensors and tensors[key].shape != own[key].shape
+        f"{key} is {_shape(tensors[key])} for {_shape(own[key])}" for key in own if key in tensors and tensors[key].shape != own[key].shape
     ]
     groups = (
         ("missing", [key for key in own if key not in tensors]),

@@ -21,7 +21,7 @@ from sightline.run.progress import Screen
 from sightline.run.train import train
 
 COUNTS = tuple(round(178 * (5 / 178) ** (i / 9)) for i in range(10))  # 178, 120, 81, ... 5
-SETTINGS = ("augment.policy=light", "augment.flip=0", "train.epochs=20", "train.batch_size=32")
+SETTINGS = ("augment.policy=light", "augment.flip=0", "train.epochs=12", "train.batch_size=32")
 
 
 def demo(folder: Path) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class TrainingScreen:
         self.screen, self.epochs = screen, epochs
         self.task = screen.bars.add_task("training", total=epochs * batches, note="")
         self.started, self.first_seen = time.perf_counter(), 0
+        self.last = ""  # the figures of the epoch before
 
     def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
         """Moves the bar: loss and images a second of this epoch."""
@@ -74,11 +75,12 @@ class TrainingScreen:
             self.started, self.first_seen = time.perf_counter(), images
         if not self.screen.bars.disable:
             rate = (images - self.first_seen) / max(1e-9, time.perf_counter() - self.started)
-            note = f"epoch {epoch + 1}/{self.epochs}  loss {loss:.3f}  {rate:,.0f} images/s"
+            note = f"epoch {epoch + 1}/{self.epochs}  loss {loss:.3f}{self.last}  {rate:,.0f} images/s"
             self.screen.bars.update(self.task, completed=epoch * batches + done, note=note)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """One line, kept."""
+        self.last = f"  val macro F1 {row['val_macro_f1']:.3f}"
         words = [f"epoch {row['epoch']:>3}/{self.epochs}", f"loss {row['train_loss']:.3f}", f"val loss {row['val_loss']:.3f}"]
         words += [f"val accuracy {row['val_accuracy']:.3f}", f"val macro F1 {row['val_macro_f1']:.3f}"]
         words += [f"{row['seconds']:.1f} s", "best" if row["best"] else ""]

@@ -230,6 +230,7 @@ def _run(
         config.train.batch_size,
         config.train.seed,
         device.torch_device,
+        getattr(torch, device.precision),
     )
     assert config.train.lr != "auto"
     updates = -(-len(batches) // config.train.accumulate)

@@ -1,0 +1,299 @@
+"""The shelf of pixel stores: what a store's folder holds, finding one by the content of files, and filling a new one.
+
+    shelf = Shelf(cache / "stores", side=128, max_pixels=64_000_000)
+    folder = shelf.find(digests, keep=True)                              None where there is none
+    folder, digests, refused = build(shelf, root, todo, known, keep=True, workers=8, say=progress)
+
+A store is a folder: `pixels.u8`, a square of side S an image; `rows.parquet`, what each file turned out to be; and
+`manifest.json`, written last. Its name is a digest of the contents it was made from. What an earlier store of the same
+side already holds is copied from there, not decoded again. Threads do the decoding: Pillow and sha256 release the
+interpreter's lock for nearly all of their time, and threads need no start-up and no guard in the user's script.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sightline import files
+from sightline.data.images import decode, pixel_digest, shrink
+from sightline.errors import UnreadableImage
+
+VERSION = 2  # of the decoder and the layout; another one, other stores
+NO_PIXELS = "-rows"  # ending of a store that only knows what the files hold
+_CHUNK = 32  # files a task: long enough to hide the hand-over, short enough for a smooth progress bar
+_ROWS = {
+    "digest": pl.String,
+    "pixel_digest": pl.String,
+    "height": pl.Int32,
+    "width": pl.Int32,
+    "stored_height": pl.Int32,
+    "stored_width": pl.Int32,
+    "notes": pl.String,
+    "unreadable": pl.String,
+}
+Progress = Callable[[int, int], None]
+Digests = Sequence[str | None]
+Squares = npt.NDArray[np.uint8]  # (M, S, S, 3)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The stores in a folder that were made with one side S and one pixel budget."""
+
+    folder: Path
+    side: int
+    max_pixels: int
+
+    def place(self, digests: Digests, keep: bool) -> Path:
+        """Where the store of files with these contents belongs; `keep`: with their pixels."""
+        contents = sorted({digest for digest in digests if digest})
+        key = hashlib.sha256("\n".join([str(VERSION), str(self.side), str(self.max_pixels), *contents]).encode())
+        return self.folder / f"{self.side}-{key.hexdigest()[:24]}{'' if keep else NO_PIXELS}"
+
+    def find(self, digests: Digests, keep: bool) -> Path | None:
+        """The whole store of these contents; where pixels need not be kept, one without them will do."""
+        wanted = [self.place(digests, True)] if keep else [self.place(digests, True), self.place(digests, False)]
+        return next((folder for folder in wanted if read_manifest(folder)), None)
+
+    def whole(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """All whole stores and their manifests, the newest first."""
+        found = sorted(self.folder.glob(f"{self.side}-*"), key=lambda f: f.stat().st_mtime_ns, reverse=True)
+        for folder in found:
+            manifest = read_manifest(folder)
+            if manifest and (manifest["version"], manifest["max_pixels"]) == (VERSION, self.max_pixels):
+                yield folder, manifest
+
+    def may_hold(self, todo: pl.DataFrame) -> bool:
+        """Whether a store was made of as many files with as many bytes: the same folder, moved or copied?"""
+        size = {"files": len(todo), "file_bytes": int(todo["bytes"].sum())}
+        return any(size.items() <= manifest.items() for _, manifest in self.whole())
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a whole store: it agrees with the table of rows and with the size of the map."""
+    try:
+        manifest: dict[str, Any] = files.read_json(folder / files.MANIFEST)
+        rows_agree = files.digest(folder / "rows.parquet") == manifest["rows"]
+        whole = rows_agree and (folder / "pixels.u8").stat().st_size == manifest["bytes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return manifest if whole else None
+
+
+def read_rows(folder: Path, digests: Digests) -> pl.DataFrame:
+    """What a store knows of each content, null where nothing: the columns of its rows, and the `place` in its map."""
+    rows = pl.read_parquet(folder / "rows.parquet").with_row_index("place").filter(pl.col("digest").is_not_null())
+    rows = rows.unique("digest", keep="first", maintain_order=True)
+    wanted = pl.DataFrame({"digest": digests}, schema={"digest": pl.String})
+    return wanted.join(rows, on="digest", how="left", maintain_order="left")
+
+
+def map_pixels(folder: Path, side: int) -> Squares:
+    """(M, S, S, 3) on the disk; copied on write, which never happens, because torch warns of what cannot be written."""
+    return np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="c").reshape(-1, side, side, 3)
+
+
+# ---- reading files ---------------------------------------------------------------------------------------------------
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`work` of every item, in order; a few items ahead, so that memory does not grow with their number."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="read") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 4 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def try_to_open(path: Path, read: Callable[[Path], Result]) -> tuple[Result | None, str | None]:
+    """What `read` gives, or why it cannot."""
+    try:
+        return read(path), None
+    except OSError as error:
+        return None, f"cannot be opened: {error.strerror}"
+    except ValueError:  # a zero byte in its name
+        return None, "cannot be opened: no file can have this name"
+    except MemoryError:
+        return None, "cannot be opened: larger than the free memory"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one file turned out to be; the fields are the columns of `rows.parquet`."""
+
+    digest: str | None
+    pixel_digest: str | None = None
+    height: int | None = None
+    width: int | None = None
+    stored_height: int | None = None
+    stored_width: int | None = None
+    notes: str | None = None
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """What an earlier store holds; `places` are its contents by digest."""
+
+    places: dict[str, int]
+    rows: pl.DataFrame
+    pixels: Squares | None
+
+    @classmethod
+    def nearest(cls, shelf: Shelf, known: Digests, keep: bool) -> _Earlier:
+        """The store that shares most contents; of equal ones, such as where nothing is known yet, the newest."""
+        nearest, most, wanted = None, -1, {digest for digest in known if digest}
+        for folder, _ in shelf.whole():
+            shared = len(wanted.intersection(pl.read_parquet(folder / "rows.parquet", columns=["digest"])["digest"]))
+            if shared > most and not (keep and folder.name.endswith(NO_PIXELS)):
+                nearest, most = folder, shared
+        if nearest is None:
+            return cls({}, pl.DataFrame(), None)
+        rows = pl.read_parquet(nearest / "rows.parquet")
+        places = {digest: place for place, digest in enumerate(rows["digest"]) if digest}
+        return cls(places, rows, map_pixels(nearest, shelf.side) if keep else None)
+
+    def find(self, digest: str | None) -> tuple[_Read, Squares | None] | None:
+        place = self.places.get(digest) if digest else None
+        if place is None:
+            return None
+        return _Read(*self.rows.row(place)), None if self.pixels is None else self.pixels[place]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Turns files into rows of a store; shared by the threads that do it.
+
+    Attributes:
+        map: handle of the file of pixels; None: they are not kept.
+    """
+
+    root: Path
+    side: int
+    max_pixels: int
+    map: int | None
+    earlier: _Earlier
+
+    def read(self, path: str, place: int, digest: str | None) -> _Read:
+        """Opens a file only where its content is unknown, or new; its shrunk pixels go to their place in the map."""
+        found = self.earlier.find(digest)
+        if found is None:
+            data, reason = try_to_open(self.root / path, Path.read_bytes)
+            if data is None:
+                return _Read(None, unreadable=reason)
+            digest = hashlib.sha256(data).hexdigest()
+            found = self.earlier.find(digest) or self._decode(data, digest)
+        read, small = found
+        if self.map is not None and small is not None and read.unreadable is None:
+            _write_square(self.map, small, place, self.side)
+        return read
+
+    def _decode(self, data: bytes, digest: str) -> tuple[_Read, Squares | None]:
+        try:
+            decoded = decode(data, max_pixels=self.max_pixels)
+        except UnreadableImage as error:
+            return _Read(digest, unreadable=error.reason), None
+        (height, width, _), small = decoded.pixels.shape, shrink(decoded.pixels, self.side)
+        notes, same = " ".join(decoded.notes) or None, pixel_digest(decoded.pixels).hex()
+        return _Read(digest, same, height, width, small.shape[0], small.shape[1], notes), small
+
+
+def _write_square(handle: int, small: Squares, place: int, side: int) -> None:
+    square = np.zeros((side, side, 3), dtype=np.uint8)
+    square[: small.shape[0], : small.shape[1]] = small
+    left, at = square.data.cast("B"), place * square.nbytes
+    while left:  # the system may write less than it was given
+        written = os.pwrite(handle, left, at)
+        left, at = left[written:], at + written
+
+
+# ---- building --------------------------------------------------------------------------------------------------------
+
+
+def build(
+    shelf: Shelf, root: Path, todo: pl.DataFrame, known: Digests, *, keep: bool, workers: int, say: Progress
+) -> tuple[Path, list[str | None], dict[str, str]]:
+    """Reads every file into a new store. It is filled aside and gets its name when it is whole and on the disk.
+
+    Args:
+        root: the folder that the column `path` of `todo` is relative to.
+        known: what is known of the contents already.
+        keep: whether pixels are stored.
+
+    Returns:
+        The store, the digest of each file, and a reason against each path that cannot be opened.
+
+    Raises:
+        DiskError: no room, or no right to write there. Nothing half-built is left behind.
+    """
+    with files.scratch_folder(shelf.folder) as part:
+        with (part / "pixels.u8").open("wb") as file:
+            if keep:
+                _reserve(file.fileno(), len(todo) * shelf.side**2 * 3)
+            earlier = _Earlier.nearest(shelf, known, keep)
+            reader = _Reader(root, shelf.side, shelf.max_pixels, file.fileno() if keep else None, earlier)
+            reads = _read_all(reader, todo["path"].to_list(), known, workers, say)
+        rows = pl.DataFrame({name: [getattr(read, name) for read in reads] for name in _ROWS}, schema=_ROWS)
+        _finish(part, rows, shelf, int(todo["bytes"].sum()))
+        digests = rows["digest"].to_list()
+        folder = shelf.place(digests, keep)
+        with files.locked(shelf.folder):  # two that find the same damaged store: no whole one is ever removed
+            if not read_manifest(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            files.publish(part, folder)
+    unopened = rows["digest"].is_null()
+    return folder, digests, dict(zip(todo["path"].filter(unopened), rows["unreadable"].filter(unopened), strict=True))
+
+
+def _read_all(reader: _Reader, paths: list[str], known: Digests, workers: int, say: Progress) -> list[_Read]:
+    def chunk(places: range) -> list[_Read]:
+        return [reader.read(paths[place], place, known[place]) for place in places]
+
+    chunks = (range(first, min(first + _CHUNK, len(paths))) for first in range(0, len(paths), _CHUNK))
+    reads: list[_Read] = []
+    for some in in_threads(chunk, chunks, workers):
+        reads += some
+        say(len(reads), len(paths))
+    return reads
+
+
+def _reserve(handle: int, size: int) -> None:
+    """A full disk is told now, before hours of decoding."""
+    os.ftruncate(handle, size)
+    if hasattr(os, "posix_fallocate") and size:
+        try:
+            os.posix_fallocate(handle, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot promise room
+                raise
+
+
+def _finish(part: Path, rows: pl.DataFrame, shelf: Shelf, file_bytes: int) -> None:
+    """The table of rows, and last the manifest; all of it on the disk."""
+    rows.write_parquet(part / "rows.parquet")
+    about = {"version": VERSION, "side": shelf.side, "max_pixels": shelf.max_pixels, "file_bytes": file_bytes}
+    about |= {"files": len(rows), "bytes": (part / "pixels.u8").stat().st_size}
+    files.write_json(part / files.MANIFEST, {**about, "rows": files.digest(part / "rows.parquet")})
+    files.flush_all(part)
