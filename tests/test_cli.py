@@ -61,7 +61,7 @@ def test_train_evaluate_and_predict_speak_json_on_stdout_and_everything_else_on_
         (["train", "nowhere"], "There is no folder nowhere"),
         (["train", "README.md"], "README.md is a file"),
         (["train", ".", "train.lrr=1"], "Did you mean train.lr?"),
-        (["train", ".", "train.lr=-1"], "train.lr must be above 0"),
+        (["train", ".", "train.lr=-1"], "train.lr must be a number above 0"),
         (["train", ".", "-c", "nothing.yaml"], "recipe nothing.yaml cannot be read"),
         (["train", "--resume", "nowhere"], "nowhere is not a run folder"),
         (["train", "somewhere", "--resume", "nowhere"], "--resume takes settings only"),

@@ -117,7 +117,7 @@ def test_a_folder_in_the_way_or_no_folder_at_all_is_one_sentence(tmp_path: Path)
         files.write_text(tmp_path / "none" / "a.csv", "x")
     (tmp_path / "file").touch()
     with (
-        pytest.raises(DiskError, match=r"cannot be written: Not a directory\."),
+        pytest.raises(DiskError, match=r"The folder .*/file/stores cannot be made: Not a directory\."),
         files.scratch_folder(tmp_path / "file" / "stores"),
     ):
         pass

@@ -30,7 +30,7 @@ from sightline.errors import DiskError
 
 MANIFEST = "manifest.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+_REFUSED = {errno.EACCES, errno.EROFS, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 @contextlib.contextmanager
@@ -52,6 +52,15 @@ def _error_number(error: Exception) -> int:
     """The system's number of an error; libraries in Rust (polars, safetensors) only have it in their message."""
     told = re.search(r"\(os error (\d+)\)", str(error))
     return getattr(error, "errno", None) or (int(told[1]) if told else 0)
+
+
+def make_folder(path: Path) -> None:
+    """`path` and all above it, where they are not there yet; raises DiskError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror
+        raise DiskError(f"The folder {path} cannot be made: {why}. Choose another place or change its rights.") from error
 
 
 def write_atomic(path: Path, fill: Callable[[Path], None]) -> None:
@@ -144,8 +153,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
     Scratch folders that killed processes have left in `parent` are removed first.
     """
+    make_folder(parent)
     with disk_errors(parent), contextlib.ExitStack() as held:
-        parent.mkdir(parents=True, exist_ok=True)
         part = parent / f".{uuid.uuid4().hex[:12]}.part"
         with locked(parent):  # nobody may take it for a leftover before it is locked itself
             _remove_leftovers(parent)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -318,6 +319,15 @@ def test_another_side_budget_or_version_is_another_store(folder: Path, cache: Pa
     assert len(stores(cache)) == 4
 
 
+def test_a_store_whose_manifest_lacks_what_it_has_today_is_passed_over(folder: Path, cache: Path) -> None:
+    opened(folder, cache)
+    (manifest,) = (cache / "stores").glob("*/manifest.json")
+    older = json.loads(manifest.read_text())
+    del older["max_pixels"], older["version"]
+    manifest.write_text(json.dumps(older))
+    assert list(shelf.Shelf(cache / "stores", SIDE, limits(cache).max_pixels).whole()) == []
+
+
 # ---- quarantine ------------------------------------------------------------------------------------------------------
 
 
@@ -591,15 +601,15 @@ def test_a_cache_that_may_not_be_written_is_read_and_else_refused_in_a_sentence(
     for store_gb in (None, 0.0):
         with pytest.raises(DiskError, match=r"/stores cannot be written: Read-only file system.*SIGHTLINE_CACHE names"):
             opened(other, cache, store_gb=store_gb)
-    with pytest.raises(DiskError, match=r"/none cannot be written: Read-only file system.*SIGHTLINE_CACHE names"):
+    with pytest.raises(DiskError, match=r"/none cannot be made: Read-only file system.*SIGHTLINE_CACHE names"):
         opened(other, small_disk / "none")
 
 
 def test_a_file_in_the_place_of_the_cache_is_one_sentence(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    with pytest.raises(DiskError, match=r"taken cannot be written: File exists\. .*SIGHTLINE_CACHE names another place"):
+    with pytest.raises(DiskError, match=r"taken cannot be made: File exists\. .*SIGHTLINE_CACHE names another place"):
         opened(folder, tmp_path / "taken")
-    with pytest.raises(DiskError, match=r"deep cannot be written: Not a directory\. .*SIGHTLINE_CACHE names"):
+    with pytest.raises(DiskError, match=r"deep cannot be made: Not a directory\. .*SIGHTLINE_CACHE names"):
         opened(folder, tmp_path / "taken" / "deep")
 
 

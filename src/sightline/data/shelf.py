@@ -75,7 +75,7 @@ class Shelf:
         found = sorted(self.folder.glob(f"{self.side}-*"), key=lambda f: f.stat().st_mtime_ns, reverse=True)
         for folder in found:
             manifest = read_manifest(folder)
-            if manifest and (manifest["version"], manifest["max_pixels"]) == (VERSION, self.max_pixels):
+            if manifest and (manifest.get("version"), manifest.get("max_pixels")) == (VERSION, self.max_pixels):
                 yield folder, manifest
 
     def may_hold(self, todo: pl.DataFrame) -> bool:

@@ -172,8 +172,8 @@ def open_pixels(
 def _cache_errors(cache: Path) -> Iterator[None]:
     """Makes the cache's folder; a disk that says no is told with what to set."""
     try:
+        files.make_folder(cache)
         with files.disk_errors(cache):
-            cache.mkdir(parents=True, exist_ok=True)
             yield
     except DiskError as error:
         raise DiskError(
@@ -234,8 +234,7 @@ def _remember(root: Path, todo: pl.DataFrame, known: list[str | None], cache: Pa
         index = pl.concat([index, before.join(index, on="path", how="anti")])
     data = io.BytesIO()
     index.write_parquet(data)
-    with files.disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.write_bytes(path, hashlib.sha256(data.getvalue()).digest() + data.getvalue())
 
 
