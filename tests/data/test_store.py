@@ -561,7 +561,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_left(folder: Path, small_dis
         opened(folder, small_disk, side=128, store_gb=1.0)
     assert str(caught.value) == (
         f"There is no room left for {small_disk / 'stores'}. Free some disk space and run the same command again. "
-        "Decoded pixels are kept there: SIGHTLINE_CACHE names another place, data.store_gb=0 keeps none."
+        "Decoded pixels are kept there: SIGHTLINE_CACHE names another place."
     )
     assert stores(small_disk) == []
 

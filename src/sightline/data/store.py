@@ -176,9 +176,7 @@ def _cache_errors(cache: Path) -> Iterator[None]:
         with files.disk_errors(cache):
             yield
     except DiskError as error:
-        raise DiskError(
-            f"{error} Decoded pixels are kept there: SIGHTLINE_CACHE names another place, data.store_gb=0 keeps none."
-        ) from error
+        raise DiskError(f"{error} Decoded pixels are kept there: SIGHTLINE_CACHE names another place.") from error
 
 
 def _tell(table: ImageTable, contents: pl.DataFrame, refused: dict[str, str]) -> ImageTable:
