@@ -3,6 +3,8 @@
     pipeline FOLDER    images a second from files to augmented batches, with the store and without
     epoch FOLDER       a training epoch against the same network on random tensors (the floor)
     memory FOLDER      peak memory of scan and build, for the folder and for ten times as many images
+    imbalance FOLDER   every remedy against imbalance on a long-tailed folder, several seeds (see benchmarks/imbalance.py)
+    longtail FOLDER    makes a long-tailed folder of links from a balanced one
     startup            seconds of `sightline --help` and of `import sightline`
 
 Each prints one JSON object. Machines are noisy: what counts is a ratio of two things measured in turn in the same run.
@@ -16,9 +18,10 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import epoch, memory, pipeline, startup
+from benchmarks import epoch, imbalance, memory, pipeline, startup
 
 MEASURES = {"pipeline": pipeline.measure, "epoch": epoch.measure, "memory": memory.measure, "startup": startup.measure}
+MEASURES |= {"imbalance": imbalance.measure, "longtail": imbalance.make_longtail}
 
 
 def main() -> None:
@@ -29,6 +32,11 @@ def main() -> None:
     parser.add_argument("--model", default="sightline_small")
     parser.add_argument("--size", type=int, default=None, help="input side; default: what sightline chooses")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--epochs", type=int, default=16, help="of each run of imbalance")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of imbalance for each remedy")
+    parser.add_argument("--only", nargs="*", help="remedies; default: all")
+    parser.add_argument("--set", nargs="*", help="further KEY=VALUE settings of each run of imbalance")
+    parser.add_argument("--out", type=str, default=None, help="the file of runs, or the folder that longtail makes")
     given = parser.parse_args()
     if given.folder is None and given.name != "startup":
         parser.error(f"{given.name} needs a FOLDER")

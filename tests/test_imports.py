@@ -13,7 +13,7 @@ import sightline
 
 SOURCE = Path(sightline.__file__).parent
 ORDER = [
-    *("errors", "config", "randomness", "device", "files", "data", "audit", "models", "classifier", "training"),
+    *("errors", "yaml12", "settings", "config", "randomness", "device", "files", "data", "audit", "models", "classifier", "training"),
     *("evaluation", "report", "export", "run", "serve", "cli", "__main__"),
 ]
 

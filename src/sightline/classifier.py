@@ -12,7 +12,7 @@ are those of the training run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sightline import files
-from sightline.config import DeviceSettings
-from sightline.data.augment import plain_views
+from sightline.data.batches import stacked_views
 from sightline.device import Device, choose
 from sightline.errors import ModelError, RunError, UnreadableImage
 from sightline.models.catalog import rebuild
 from sightline.models.inference import logits_of
 from sightline.models.preprocess import Preprocess
+from sightline.settings import DeviceSettings
 
 FORMAT = 1
 _BATCH = 64
@@ -66,6 +66,7 @@ class Classifier:
         spec: what `models.catalog.rebuild` needs to make the network again.
         temperature: logits are divided by it before the softmax (Guo et al. 2017).
         about: where it comes from; free facts for people.
+        shift: (K,) added to the network's logits (post-hoc adjustment for class frequencies); None: nothing.
     """
 
     network: nn.Module
@@ -75,10 +76,13 @@ class Classifier:
     temperature: float
     device: Device
     about: dict[str, Any]
+    shift: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.spec.get("classes") != len(self.classes) or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"{len(self.classes)} class names for a network of {self.spec.get('classes')} classes")
+        if self.shift is not None and len(self.shift) != len(self.classes):
+            raise ValueError(f"a shift of {len(self.shift)} values for {len(self.classes)} classes")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"a temperature of {self.temperature}")
 
@@ -101,16 +105,25 @@ class Classifier:
         """Share of the files whose likeliest class is the label."""
         return float(np.mean([a == b for a, b in zip(self.predict(paths), labels, strict=True)]))
 
-    def classify(self, paths: Sequence[str | Path]) -> Answers:
-        """What it says of each readable file, and why the others cannot be read."""
+    def classify(self, paths: Sequence[str | Path], views: int = 1) -> Answers:
+        """What it says of each readable file, and why the others cannot be read.
+
+        Args:
+            views: test-time augmentation: the mean of the logits of so many views (see `data.augment.test_views`).
+        """
         if isinstance(paths, (str, Path)):
             raise TypeError("Give a list of paths: classifier.predict([path]).")
         all_paths = tuple(Path(p) for p in paths)
         unreadable: dict[int, str] = {}
-        logits = logits_of(self.network, self._batches(all_paths, unreadable), self.device)
+        logits = self.logits(self._batches(all_paths, unreadable, views))
         logits = logits if len(logits) else np.zeros((0, len(self.classes)), dtype=np.float32)
         readable = np.array([i for i in range(len(all_paths)) if i not in unreadable], dtype=np.int64)
         return Answers(all_paths, readable, logits, self.probabilities(logits), unreadable)
+
+    def logits(self, batches: Iterable[torch.Tensor]) -> npt.NDArray[np.float32]:
+        """(N, K) of batches of views, as `models.inference.logits_of`, the shift added."""
+        found = logits_of(self.network, batches, self.device)
+        return found if self.shift is None or not len(found) else found + np.array(self.shift, dtype=np.float32)
 
     def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """(N, K) float64: the softmax of the logits divided by the temperature."""
@@ -118,7 +131,7 @@ class Classifier:
         found: npt.NDArray[np.float64] = torch.softmax(scaled, 1).numpy()
         return found
 
-    def _batches(self, paths: tuple[Path, ...], unreadable: dict[int, str]) -> Iterator[torch.Tensor]:
+    def _batches(self, paths: tuple[Path, ...], unreadable: dict[int, str], views: int) -> Iterator[torch.Tensor]:
         """Views of the readable files; the next batch is decoded in threads while the network works on this one."""
         with ThreadPoolExecutor(self.device.threads) as pool:
             starts = range(0, len(paths), _BATCH)
@@ -132,7 +145,7 @@ class Classifier:
                 pictures = [r for r in results if not isinstance(r, str)]
                 if pictures:
                     stored = self.preprocess.stack(pictures)
-                    yield plain_views(stored, self.preprocess.view).to(self.device.torch_device)
+                    yield stacked_views(stored, self.preprocess.view, views).to(self.device.torch_device)
 
     def _read(self, path: Path) -> npt.NDArray[np.uint8] | str:
         try:
@@ -157,6 +170,7 @@ class Classifier:
             "preprocess": self.preprocess.to_json(),
             "classes": list(self.classes),
             "temperature": self.temperature,
+            "shift": self.shift,
             "digest": files.digest(folder / "model.safetensors"),
             "about": self.about,
         }
@@ -180,7 +194,8 @@ class Classifier:
             network = rebuild(card["spec"])
             network.load_state_dict(load_file(path / "model.safetensors"))
             network.to(device.torch_device).to(memory_format=device.memory_format).eval()
-            return cls(network, card["spec"], preprocess, classes, temperature, device, card.get("about", {}))
+            shift = None if card.get("shift") is None else tuple(float(value) for value in card["shift"])
+            return cls(network, card["spec"], preprocess, classes, temperature, device, card.get("about", {}), shift)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ModelError) as error:
             raise RunError(f"{path / 'model.json'} does not describe its weights: {' '.join(str(error).split())[:300]}") from None
 

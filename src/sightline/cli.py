@@ -46,11 +46,13 @@ def train(
     recipe: Annotated[str | None, typer.Option("-c", "--config", metavar="RECIPE.yaml", help="Settings from a file.")] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="DIR", help="Where to write (default: runs/NAME-DATE-TIME).")] = None,
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run instead of starting one.")] = None,
+    accept: Annotated[bool, typer.Option("--accept-changes", help="Resume although images are gone, new or changed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a classifier from FOLDER/CLASS/image, FOLDER/{train,val,test}/CLASS/image, or a CSV or Parquet table.
 
-    Settings are KEY=VALUE words, such as train.epochs=20; `sightline settings` lists them.
+    Settings are KEY=VALUE words, such as train.epochs=20; `sightline settings` lists them. With --resume, those that a
+    phase may change hold from the next epoch on.
     """
     from sightline.run import train as training
 
@@ -58,8 +60,9 @@ def train(
     if resume is not None:
         _refuse(recipe is not None or run is not None, "--resume takes no -c and no --run: the run has its own.")
         _refuse(bool(words) and "=" not in words[0], f"--resume takes settings only: leave {words[0] if words else ''} out.")
-        result = training.resume(resume, words)
+        result = training.resume(resume, words, accept)
     else:
+        _refuse(accept, "--accept-changes goes with --resume RUN.")
         _refuse(not words, "Name the folder of images: sightline train FOLDER.")
         result = training.train(words[0], words[1:], recipe, run)
     _echo(_trained(result), as_json)
@@ -71,6 +74,7 @@ def evaluate(
     folder: Annotated[str | None, typer.Argument(metavar="[FOLDER]", help="Labelled images of your own; else the run's.")] = None,
     split: Annotated[str, typer.Option("--split", help="test or val, of the run's own images.")] = "test",
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where to write the figures.")] = None,
+    tta: Annotated[int, typer.Option("--tta", metavar="N", help="Test-time augmentation: the mean of N views, up to 10.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Figures with intervals: of the run's test part, its val part, or another folder."""
@@ -78,7 +82,7 @@ def evaluate(
     from sightline.run.evaluate import evaluate as run_evaluate
 
     _refuse(split not in ("test", "val"), f"--split must be test or val, not {split}.")
-    metrics = run_evaluate(run, folder, split, out)
+    metrics = run_evaluate(run, folder, split, out, tta)
     _echo({"metrics": metrics, "text": classification_report(metrics)}, as_json)
 
 
@@ -90,6 +94,7 @@ def predict(
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write .csv, .json or .parquet.")] = None,
     plot: Annotated[str | None, typer.Option("--plot", metavar="DIR", help="Draw each picture beside its bars.")] = None,
     template: Annotated[str | None, typer.Option("--template", metavar="FILE.csv", help="Fill this submission file.")] = None,
+    tta: Annotated[int, typer.Option("--tta", metavar="N", help="Test-time augmentation: the mean of N views, up to 10.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Say what is in images, with calibrated probabilities. Exit status 2 where an image could not be read."""
@@ -97,7 +102,7 @@ def predict(
     from sightline.run.predict import show_predictions
 
     given = [line for path in paths for line in (_stdin_lines() if path == "-" else [path])]
-    report = run_predict(run, given, top)
+    report = run_predict(run, given, top, tta)
     show_predictions(report, out, plot, template, as_json)
     if report.answers.unreadable:
         _say(f"{len(report.answers.unreadable)} of {len(report.answers.paths)} images could not be read; their rows say why.")

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from sightline.config import DeviceSettings
 from sightline.errors import SettingsError
+from sightline.settings import DeviceSettings
 
 
 @dataclass(frozen=True, slots=True)

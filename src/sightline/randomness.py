@@ -48,6 +48,12 @@ def uniform(seed: int, purpose: str, epoch: int, images: npt.NDArray[np.uint64],
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def numbered(images: npt.NDArray[np.uint64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """(B,) keys of the first, second, ... showing of images: number 0 is the image's own key."""
+    with np.errstate(over="ignore"):
+        return np.where(number == 0, images, _mix(images + _GOLDEN * number.astype(np.uint64)))
+
+
 def stream(*parts: object) -> np.random.Generator:
     """A numpy Generator of its own for (seed, purpose, ...)."""
     return np.random.Generator(np.random.Philox(key=key(*parts)))

@@ -9,11 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from sightline.config import AugmentSettings, Config, watch
+from sightline import randomness
+from sightline.config import Config, watch
 from sightline.data import augment
 from sightline.data.augment import FITS, POLICIES, Policy, Stored, View, choose_policy, plain_views, training_views
+from sightline.settings import AugmentSettings
 
 Array = npt.NDArray[Any]
 NOTHING = Policy()
@@ -33,7 +38,9 @@ SINGLE = {  # a value for each setting that changes something by itself
     "saturation": 0.5,
     "hue": 0.2,
     "grey": 1.0,
+    "erase": 1.0,
 }
+BESIDE = ("mixup", "cutmix", "views", "albumentations")  # settings of the room that are no policy's
 
 
 def noise(count: int = 12, side: int = SIDE, seed: int = 0) -> Stored:
@@ -98,13 +105,14 @@ def test_what_lies_outside_of_a_letterboxed_picture_is_exactly_zero() -> None:
         assert made.abs().max() > 0.1
 
 
-@pytest.mark.parametrize("policy", ["none", "flip", "light", "standard", "strong"])
-def test_letterboxed_pictures_have_grey_borders_under_every_policy(policy: str) -> None:
+@pytest.mark.parametrize("policy", [*POLICIES])
+def test_letterboxed_pictures_have_grey_borders_under_every_policy(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """White strips: whatever is not white normalises to zero."""
     white = torch.full((40, SIDE, SIDE, 3), 255, dtype=torch.uint8)
     stored = Stored(white, np.full((40, 2), (5, SIDE), np.int32), np.arange(40, dtype=np.uint64))
-    uncoloured = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "grey": 0}
+    uncoloured = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "grey": 0, "erase": 0}
     chosen = replace(choose_policy(AugmentSettings(policy=policy), "letterbox"), **uncoloured)
+    monkeypatch.setattr(augment, "_TRIVIAL", augment._TRIVIAL | {"brightness": 0.0, "saturation": 0.0, "contrast": 0.0})
     x = views(chosen, stored, replace(VIEW, fit="letterbox"))
     highest = (1 - np.array(VIEW.mean)) / VIEW.std
     zero, full = (np.abs(x).max(1) < 1e-5), (np.abs(x - highest[:, None, None]).max(1) < 1e-3)
@@ -215,6 +223,205 @@ def test_no_view_leaves_the_range_of_colours() -> None:
     assert x.max() > 254.9
 
 
+# ---- one operation an image ------------------------------------------------------------------------------------------
+
+OPERATIONS = [*augment._TRIVIAL]
+
+
+def trivial(operation: str, strength: float, count: int = 12) -> Array:
+    """(B, 17) draws in which the policy trivial does this to every image."""
+    draws = np.full((count, 17), 0.75)
+    draws[:, 2] = (OPERATIONS.index(operation) + 0.5) / len(OPERATIONS)
+    draws[:, 3] = (strength + 1) / 2
+    return draws
+
+
+def done_by(draws: Array, policy: Policy, stored: Stored, monkeypatch: pytest.MonkeyPatch, view: View = BYTES) -> torch.Tensor:
+    with monkeypatch.context() as patch:
+        patch.setattr(augment, "uniform", lambda *_: draws)
+        return training_views(stored, view, policy, 0, 0)
+
+
+@pytest.mark.parametrize("strength", [-1.0, -0.4, 0.3, 0.99])
+@pytest.mark.parametrize(
+    ("operation", "column", "alone"),
+    [
+        ("rotate", 2, Policy(rotate=135)),
+        ("brightness", 12, Policy(brightness=0.99)),
+        ("contrast", 13, Policy(contrast=0.99)),
+        ("saturation", 14, Policy(saturation=0.99)),
+        ("translate_x", 5, Policy(translate=32 / 224)),
+        ("translate_y", 6, Policy(translate=32 / 224)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_each_trivial_operation_is_the_policy_that_does_it_alone(
+    operation: str, column: int, alone: Policy, strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = np.full((12, 17), 0.5)  # in the middle of their ranges nothing happens
+    draws[:, column] = (strength + 1) / 2
+    expected = done_by(draws, alone, noise(), monkeypatch)
+    made = done_by(trivial(operation, strength), Policy(trivial=True), noise(), monkeypatch)
+    np.testing.assert_allclose(made.numpy(), expected.numpy(), atol=2e-2)
+    assert (made - training_views(noise(), BYTES, NOTHING, 0, 0)).abs().max() > 5
+
+
+@pytest.mark.parametrize(("operation", "place"), [("shear_x", 0), ("shear_y", 1)])
+@pytest.mark.parametrize("strength", [-0.9, 0.5])
+def test_trivial_shears_are_torchvisions_about_the_centre(
+    operation: str, place: int, strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = 41
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8))
+    pixels = F.gaussian_blur(pixels.permute(0, 3, 1, 2), [9, 9]).permute(0, 2, 3, 1).contiguous()  # one filter or another
+    stored = Stored(pixels, np.full((1, 2), side, np.int32), np.zeros(1, dtype=np.uint64))
+    degrees = [0.0, 0.0]
+    degrees[place] = float(np.degrees(np.arctan(0.99 * strength)))
+    picture = pixels.permute(0, 3, 1, 2).float()
+    expected = F.affine(picture, 0.0, [0, 0], 1.0, degrees, InterpolationMode.BILINEAR)[0, :, 14:27, 14:27]
+    made = done_by(trivial(operation, strength, 1), Policy(trivial=True), stored, monkeypatch, replace(BYTES, size=side))
+    assert (made[0, :, 14:27, 14:27] - expected).abs().max() < 8  # torchvision does not filter where it shrinks
+    assert (made - picture).abs().max() > 12
+
+
+def test_the_trivial_operations_are_torchvisions_that_are_matrices_and_as_likely_as_each_other() -> None:
+    space = v2.TrivialAugmentWide._AUGMENTATION_SPACE
+    left_out = {"Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize"}
+    names = {"ShearX": "shear_x", "ShearY": "shear_y", "TranslateX": "translate_x", "TranslateY": "translate_y", "Color": "saturation"}
+    strongest = {names.get(name, name.lower()): of(31, 224, 224) for name, (of, _) in space.items() if name not in left_out}
+    scale = {"translate_x": 224, "translate_y": 224}
+    expected = {name: 0.0 if steps is None else float(steps[-1]) / scale.get(name, 1) for name, steps in strongest.items()}
+    assert pytest.approx(expected, rel=1e-6) == augment._TRIVIAL
+    strengths = augment._trivial_strengths(np.random.default_rng(0).random((9000, 17)))
+    for name, values in strengths.items():
+        if name != "identity":
+            assert abs((values != 0).mean() - 1 / 9) < 5 * np.sqrt(8 / 81 / 9000)
+            assert stats.kstest(values[values != 0] / augment._TRIVIAL[name], stats.uniform(-1, 2).cdf).pvalue > 0.001
+    assert (sum((values != 0).astype(int) for values in strengths.values()) <= 1).all()
+
+
+# ---- erasing ---------------------------------------------------------------------------------------------------------
+
+
+def erased(count: int, probability: float = 1.0, size: int = 60, epoch: int = 0, precision: torch.dtype = torch.float32) -> torch.Tensor:
+    """Views of black pictures, which normalise to -1000."""
+    stored = Stored(torch.zeros((count, 2, 2, 3), dtype=torch.uint8), np.full((count, 2), 2, np.int32), np.arange(count, dtype=np.uint64))
+    view = View(size, "squash", (1.0, 1.0, 1.0), (0.001, 0.001, 0.001))
+    return training_views(stored, view, Policy(erase=probability), 0, epoch, precision)
+
+
+def boxes_of(views: torch.Tensor) -> Array:
+    """(n, 4) top, left, height and width of what is erased; a hole in a rectangle fails."""
+    found = []
+    for gone in (views > -500).numpy():
+        assert (gone == gone[0]).all()  # in all channels
+        rows, columns = np.flatnonzero(gone[0].any(1)), np.flatnonzero(gone[0].any(0))
+        if len(rows):
+            assert gone[0].sum() == len(rows) * len(columns) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+            found.append((rows[0], columns[0], len(rows), len(columns)))
+    return np.array(found)
+
+
+def test_erased_rectangles_are_distributed_as_torchvisions() -> None:
+    count, size = 1200, 60
+    ours = boxes_of(erased(count, size=size)).astype(float)
+    assert len(ours) == count
+    reference, picture = v2.RandomErasing(value="random"), [torch.zeros(3, size, size)]
+    torch.manual_seed(0)
+    drawn = [reference.make_params(picture) for _ in range(count)]
+    theirs = np.array([[p[name] for name in "ijhw"] for p in drawn], dtype=float)
+    for what in (lambda b: b[:, 2] * b[:, 3], lambda b: b[:, 2] / b[:, 3], lambda b: b[:, 0], lambda b: b[:, 1]):
+        assert stats.ks_2samp(what(ours), what(theirs)).pvalue > 0.001
+    area = ours[:, 2] * ours[:, 3] / size**2
+    assert 0.015 < area.min() < 0.025
+    assert 0.31 < area.max() < 0.34
+
+
+def test_the_asked_share_of_views_is_erased() -> None:
+    assert abs(len(boxes_of(erased(1500, 0.3, 8))) / 1500 - 0.3) < 5 * np.sqrt(0.21 / 1500)
+
+
+def test_what_is_erased_is_standard_normal_noise_without_repetition() -> None:
+    x = erased(60)
+    for values in (x[x > -500], *(x[:, c][x[:, c] > -500] for c in range(3))):
+        assert len(values) > 10_000
+        assert stats.kstest(values.numpy(), "norm").pvalue > 0.001
+        assert len(values.unique()) > 0.95 * len(values)  # of two million numbers
+    one = x[int((x[:, 0] > -500).sum((1, 2)).argmax())]
+    red, green, blue = (one[c][one[c] > -500].numpy() for c in range(3))
+    for first, second in ((red, green), (green, blue), (red, blue), (red[1:], red[:-1])):
+        assert abs(np.corrcoef(first, second)[0, 1]) < 5 / np.sqrt(len(first))
+
+
+def test_the_noises_hash_is_that_of_all_other_draws() -> None:
+    words = np.random.default_rng(0).integers(0, 2**64, 1000, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        expected = randomness._mix(words)
+    assert np.array_equal(augment._hashed(torch.from_numpy(words.view(np.int64))).numpy().view(np.uint64), expected)
+
+
+def test_only_the_rectangle_changes_and_only_in_erased_views() -> None:
+    stored = noise(40)
+    plain, with_erasing = (training_views(stored, VIEW, replace(POLICIES["standard"], erase=p), 0, 0) for p in (0.0, 0.5))
+    changed = (plain != with_erasing).any(1).flatten(1).float().mean(1)
+    assert 8 < (changed > 0).sum() < 32
+    assert changed.max() < 0.4
+
+
+def test_another_epoch_erases_something_else_and_bfloat16_the_same() -> None:
+    first, again, coarse, other = erased(8), erased(8), erased(8, precision=torch.bfloat16), erased(8, epoch=1)
+    assert torch.equal(first, again)
+    assert torch.equal(first.bfloat16(), coarse)
+    assert (first != other).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_tiny_views_are_erased_too(size: int) -> None:
+    assert len(boxes_of(erased(50, size=size))) == 50
+
+
+# ---- test-time augmentation ------------------------------------------------------------------------------------------
+
+
+def test_the_first_test_view_is_the_plain_one_and_fewer_views_are_the_first_of_more() -> None:
+    stored = noise()
+    ten, three = (list(augment.test_views(stored, VIEW, count)) for count in (10, 3))
+    assert torch.equal(ten[0], plain_views(stored, VIEW))
+    assert len(ten) == 10
+    for one, other in zip(ten, three, strict=False):
+        assert torch.equal(one, other)
+
+
+def test_test_views_show_the_windows_that_are_described() -> None:
+    stored = part(noise(), [0])  # the whole square
+    eighth, quarter, whole, near = SIDE / 8, SIDE / 4, SIDE, SIDE * 7 / 8
+    boxes = [
+        *((0, 0, whole, whole),) * 2,
+        *((eighth / 2, eighth / 2, whole - eighth / 2, whole - eighth / 2),) * 2,
+        *((0, 0, near, near), (eighth, 0, whole, near), (0, eighth, near, whole), (eighth, eighth, whole, whole)),
+        *((quarter / 2, quarter / 2, whole - quarter / 2, whole - quarter / 2),) * 2,
+    ]
+    picture = Image.fromarray(stored.pixels[0].numpy())
+    for place, (made, box) in enumerate(zip(augment.test_views(stored, BYTES, 10), boxes, strict=True)):
+        expected = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1).astype(float)
+        expected = expected[:, :, ::-1] if place in (1, 3, 9) else expected
+        inner = np.s_[:, 1:-1, 1:-1]  # Pillow's filter ends at the window, ours at the picture
+        assert np.abs(made[0].numpy()[inner] - expected[inner]).max() < 1
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_test_views_keep_to_the_fit(fit: str) -> None:
+    stored, view = noise(), replace(VIEW, fit=fit)
+    flipped = [*augment.test_views(stored, view, 2)][1]
+    np.testing.assert_allclose(flipped.flip(3).numpy(), plain_views(stored, view).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 11])
+def test_there_are_one_to_ten_test_views(count: int) -> None:
+    with pytest.raises(ValueError, match="1 to 10"):
+        next(augment.test_views(noise(), VIEW, count))
+
+
 # ---- the same draws, whatever else happens ---------------------------------------------------------------------------
 
 CLOSE = 2e-4  # of values up to 4: float32 products of another shape may add up in another order
@@ -248,14 +455,14 @@ def test_another_seed_epoch_or_key_gives_another_view(changed: str) -> None:
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["standard", "strong"])
+@pytest.mark.parametrize("name", ["standard", "strong", "trivial"])
 def test_views_are_the_same_bit_for_bit_when_made_again(name: str, precision: torch.dtype) -> None:
     made = [training_views(noise(), VIEW, POLICIES[name], 5, 6, precision) for _ in range(2)]
     assert torch.equal(*made)
     assert made[0].dtype == precision
 
 
-@pytest.mark.parametrize("name", ["flip", "standard", "strong"])
+@pytest.mark.parametrize("name", ["flip", "standard", "strong", "trivial"])
 def test_views_do_not_depend_on_how_much_is_made_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = views(POLICIES[name])
     monkeypatch.setattr(augment, "_PART", 5 * 3 * SIDE**2)
@@ -288,7 +495,10 @@ def test_the_ratio_matters_where_there_are_crops_and_the_fill_where_views_leave_
 
 
 def test_every_setting_is_tested_here() -> None:
-    assert {*SINGLE, "policy", "crop_ratio", "fill"} == set(AugmentSettings.model_fields)
+    assert {*SINGLE, "policy", "crop_ratio", "fill", *BESIDE} == set(AugmentSettings.model_fields)
+
+
+TRIVIAL_LEAVES = {"flip", "vertical_flip", "crop_scale", "erase"}
 
 
 @pytest.mark.parametrize(
@@ -301,12 +511,14 @@ def test_every_setting_is_tested_here() -> None:
         ({"policy": "strong"}, "letterbox", {"fill"}),
         ({"policy": "flip", "crop_scale": (0.5, 1.0)}, "crop", {"fill"}),
         ({"policy": "flip", "translate": 0.1}, "crop", {"crop_ratio"}),
+        ({"policy": "trivial"}, "squash", {*SINGLE, "crop_ratio"} - TRIVIAL_LEAVES),
+        ({"policy": "trivial", "crop_scale": (0.5, 1.0)}, "letterbox", {*SINGLE, "fill"} - TRIVIAL_LEAVES),
     ],
 )
 def test_a_setting_that_can_have_no_effect_is_not_read(given: dict[str, Any], fit: str, unread: set[str]) -> None:
     reads: set[str] = set()
     choose_policy(watch(Config(augment=AugmentSettings(**given)), reads).augment, fit)
-    assert {f"augment.{name}" for name in AugmentSettings.model_fields} - reads == {f"augment.{name}" for name in unread}
+    assert {f"augment.{name}" for name in AugmentSettings.model_fields} - reads == {f"augment.{name}" for name in (*unread, *BESIDE)}
 
 
 def test_a_policy_gives_way_to_settings_one_by_one() -> None:
@@ -317,7 +529,10 @@ def test_a_policy_gives_way_to_settings_one_by_one() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"crop_scale": (0.0, 1.0)}, {"crop_scale": (0.5, 1.1)}, {"crop_ratio": (2.0, 1.0)}, {"scale": (-1.0, 1.0)}, {"fill": "black"}],
+    [
+        *({"crop_scale": (0.0, 1.0)}, {"crop_scale": (0.5, 1.1)}, {"crop_ratio": (2.0, 1.0)}, {"scale": (-1.0, 1.0)}, {"fill": "black"}),
+        *({"trivial": True, "rotate": 3.0}, {"trivial": True, "grey": 0.1}),
+    ],
     ids=str,
 )
 def test_impossible_policies_are_refused(wrong: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sightline.data.augment import POLICIES, Stored, View, plain_views, training_views
-from sightline.data.batches import TrainBatches, image_keys, mean_and_std, plain_batches
+from sightline.data.batches import Mixing, Order, TrainBatches, image_keys, mean_and_std, plain_batches
 from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
 from sightline.data.table import scan
 from sightline.errors import DataError
@@ -55,8 +55,13 @@ def batches_of(pixels: Any, rows: Any = None, batch_size: int = 5, seed: int = 0
     count = len(pixels.extents)
     rows = np.arange(count) if rows is None else np.asarray(rows)
     keys = image_keys(f"image-{i}" for i in range(count))
-    made = TrainBatches(pixels, rows, np.arange(count) * 2, keys, VIEW, POLICIES["standard"], batch_size, seed, CPU)
+    made = TrainBatches(pixels, rows, np.arange(count) * 2, keys, VIEW, POLICIES["standard"], Order(len(rows), batch_size, seed), seed, CPU)
     return replace(made, **changes)
+
+
+def rows_of(batches: TrainBatches, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """The rows of each batch of an epoch."""
+    return [batches.rows[positions] for positions, _ in batches.order.epoch(epoch)]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +113,7 @@ def readers() -> set[threading.Thread]:
 @example({3}, 64, 0, 0)
 def test_an_epoch_has_each_image_once_in_batches_of_nearly_one_size(rows: set[int], batch_size: int, seed: int, epoch: int) -> None:
     batches = batches_of(FakePixels(100), sorted(rows), batch_size, seed)
-    order = batches.order(epoch)
+    order = rows_of(batches, epoch)
     sizes = {len(part) for part in order}
     assert sorted(np.concatenate(order)) == sorted(rows)
     assert len(order) == len(batches)
@@ -119,22 +124,22 @@ def test_an_epoch_has_each_image_once_in_batches_of_nearly_one_size(rows: set[in
 def test_views_and_labels_belong_to_the_rows_of_the_order() -> None:
     pixels = FakePixels(N)
     batches = batches_of(pixels, policy=POLICIES["none"])
-    for rows, (images, labels) in zip(batches.order(4), batches.epoch(4), strict=True):
+    for rows, (images, labels, *_) in zip(rows_of(batches, 4), batches.epoch(4), strict=True):
         colours = images[:, 0, 0, 0] * VIEW.std[0] + VIEW.mean[0]
         np.testing.assert_allclose(colours * 255, rows, atol=1e-3)
         np.testing.assert_array_equal(labels, 2 * rows)
-    assert pixels.asked == [part.tolist() for part in batches.order(4)]
+    assert pixels.asked == [part.tolist() for part in rows_of(batches, 4)]
 
 
 def test_another_epoch_or_seed_has_another_order() -> None:
-    orders = [np.concatenate(batches_of(FakePixels(60), seed=seed).order(epoch)).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    orders = [np.concatenate(rows_of(batches_of(FakePixels(60), seed=seed), epoch)).tolist() for seed in (0, 1) for epoch in (0, 1)]
     assert len({tuple(order) for order in orders}) == 4
 
 
 def test_an_image_looks_the_same_in_batches_of_any_size(opened: Opener) -> None:
     def by_label(batch_size: int) -> dict[int, torch.Tensor]:
         made = batches_of(opened(), batch_size=batch_size).epoch(2)
-        return {int(label): image for images, labels in made for image, label in zip(images, labels, strict=True)}
+        return {int(label): image for images, labels, *_ in made for image, label in zip(images, labels, strict=True)}
 
     small, large = by_label(3), by_label(N)
     for label, image in small.items():
@@ -145,7 +150,7 @@ def test_an_image_looks_the_same_in_batches_of_any_size(opened: Opener) -> None:
 
 
 def assert_same(some: Any, others: Any) -> None:
-    for (images, labels), (other_images, other_labels) in zip(some, others, strict=True):
+    for (images, labels, *_), (other_images, other_labels, *_) in zip(some, others, strict=True):
         assert torch.equal(images, other_images)
         assert torch.equal(labels, other_labels)
 
@@ -165,12 +170,57 @@ def test_an_epoch_goes_on_from_any_batch(opened: Opener, workers: int | None, st
     assert_same(batches.epoch(1, start), list(batches.epoch(1))[start:])
 
 
+def test_views_come_in_turn_where_there_are_only_so_many() -> None:
+    def seen(epoch: int, views: int | None) -> dict[int, torch.Tensor]:
+        made = batches_of(FakePixels(N), views=views).epoch(epoch)
+        return {int(label): image for images, labels, *_ in made for image, label in zip(images, labels, strict=True)}
+
+    first, second, third, fourth = (seen(epoch, 3) for epoch in range(4))
+    assert all(torch.allclose(first[label], fourth[label], atol=1e-5) for label in first)
+    assert not all(torch.allclose(first[label], other[label], atol=1e-3) for other in (second, third) for label in first)
+    fresh = [seen(epoch, None) for epoch in (0, 3)]
+    assert not all(torch.allclose(fresh[0][label], fresh[1][label], atol=1e-3) for label in first)
+
+
+class Twice:
+    """Every image is shown twice an epoch, in the same batch."""
+
+    def __len__(self) -> int:
+        return 2 * N
+
+    def epoch(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        return np.repeat(np.arange(N), 2), np.tile([0, 1], N)
+
+
+def test_an_image_shown_twice_looks_different_the_second_time() -> None:
+    once = batches_of(FakePixels(N)).epoch(5)
+    plain = {label: image for images, labels, *_ in once for label, image in zip(labels.tolist(), images, strict=True)}
+    batches = batches_of(FakePixels(N), order=Order(N, 2, 0, Twice()))
+    assert len(batches) == N
+    different = []
+    for images, labels, *_ in batches.epoch(5):
+        assert labels[0] == labels[1]
+        assert torch.allclose(images[0], plain[int(labels[0])], atol=1e-5)
+        different.append(not torch.allclose(images[0], images[1], atol=1e-4))
+    assert np.mean(different) > 0.7  # nearly black ones stay black
+
+
+def test_mixed_batches_name_the_partner_and_its_share() -> None:
+    batches = batches_of(FakePixels(N), mixing=Mixing(mixup=1.0), policy=POLICIES["none"])
+    for inputs, labels, partner, share in batches.epoch(0):
+        assert partner is not None
+        assert share is not None
+        colours = (inputs[:, 0, 0, 0] * VIEW.std[0] + VIEW.mean[0]) * 255
+        expected = share * labels / 2 + (1 - share) * partner / 2  # an image's colour is half its label here
+        np.testing.assert_allclose(colours, expected, atol=1e-2)
+
+
 def test_views_are_the_policys_in_the_asked_precision(opened: Opener) -> None:
     pixels = opened()
     for precision in (torch.float32, torch.bfloat16):
         batches = batches_of(pixels, precision=precision)
-        rows = batches.order(7)[2]
-        images, _ = list(batches.epoch(7))[2]
+        rows = rows_of(batches, 7)[2]
+        images, *_ = list(batches.epoch(7))[2]
         stored = Stored(pixels.read(rows), pixels.extents[rows], batches.keys[rows])
         assert torch.equal(images, training_views(stored, VIEW, POLICIES["standard"], 0, 7, precision))
         assert images.dtype == precision
@@ -210,7 +260,7 @@ def test_decoding_is_one_batch_ahead_and_no_more() -> None:
 def test_leaving_an_epoch_early_leaves_no_thread_behind(opened: Opener, workers: int) -> None:
     before, batches = readers(), batches_of(opened(workers))
     for _ in range(3):
-        for _images, _labels in batches.epoch(0):
+        for _batch in batches.epoch(0):
             break
     assert readers() == before
 
@@ -219,7 +269,7 @@ def test_an_error_in_the_loop_leaves_no_thread_behind() -> None:
     before = readers()
 
     def train() -> None:
-        for _images, _labels in batches_of(FakePixels(N)).epoch(0):
+        for _batch in batches_of(FakePixels(N)).epoch(0):
             raise ArithmeticError("the loss is not finite")
 
     with pytest.raises(ArithmeticError):
@@ -231,8 +281,8 @@ def test_a_file_that_is_gone_ends_the_epoch_with_its_error_after_the_batches_bef
     before, seen = readers(), []
 
     def train() -> None:
-        for _images, labels in batches_of(BrokenPixels(N)).epoch(0):
-            seen.append(len(labels))
+        for batch in batches_of(BrokenPixels(N)).epoch(0):
+            seen.append(len(batch.labels))
 
     with pytest.raises(DataError, match="gone"):
         train()

@@ -12,8 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from sightline.evaluation import figures
-from sightline.evaluation.figures import confusion_picture, curves_picture, predictions_picture
+from sightline.evaluation import drawing, figures
+from sightline.evaluation.drawing import Pen, pixels
+from sightline.evaluation.figures import (
+    confusion_figure,
+    confusion_picture,
+    per_class_f1_figure,
+    predictions_picture,
+    sheet_figure,
+)
 
 STRANGE = ["狐の嫁入り", "हिन्दी", "😀", "a\nb", "$x^{$", "bad\udcff", "", "\\frac{", "ab\u0301c", "x" * 200]
 
@@ -30,20 +37,6 @@ def metrics(k: int, names: list[str] | None = None, empty: int | None = None, mo
     return {"n": int(table.sum()), "classes": classes, "confusion": table.tolist(), "accuracy": accuracy}
 
 
-def history(epochs: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "epoch": e,
-            "train_loss": 1 / e,
-            "val_loss": 1.2 / e,
-            "val_accuracy": 1 - 1 / (1 + e),
-            "lr": 0.1 / e,
-            "best": e < 3,
-        }
-        for e in range(1, epochs + 1)
-    ]
-
-
 def boxes(texts: list[Text]) -> list[Any]:
     return [text.get_window_extent() for text in texts if text.get_text()]
 
@@ -53,7 +46,7 @@ def laid_out(figure: Figure) -> Figure:
     return figure
 
 
-def pixels(path: Path) -> np.ndarray:
+def saved(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"))
@@ -65,7 +58,7 @@ def matrix_of(figure: Figure) -> Axes:
 
 @pytest.mark.parametrize("k", [1, 2, 10, 42, 102])
 def test_names_of_classes_never_overlap(k: int) -> None:
-    figure = laid_out(figures._confusion_figure(metrics(k)))
+    figure = laid_out(confusion_figure(metrics(k)))
     axes, page = matrix_of(figure), figure.bbox
     rows, columns = boxes(axes.get_yticklabels()), boxes(axes.get_xticklabels())
     assert len(rows) == len(columns) == k
@@ -85,7 +78,7 @@ def test_names_of_classes_never_overlap(k: int) -> None:
 
 def test_not_every_class_is_named_where_lines_would_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "LARGEST", 3)
-    axes = matrix_of(laid_out(figures._confusion_figure(metrics(60))))
+    axes = matrix_of(laid_out(confusion_figure(metrics(60))))
     rows = boxes(axes.get_yticklabels())
     assert 15 <= len(rows) <= 30
     assert all(upper.y0 >= lower.y1 - 0.5 for upper, lower in pairwise(rows))
@@ -95,7 +88,7 @@ def test_not_every_class_is_named_where_lines_would_overlap(monkeypatch: pytest.
 @pytest.mark.parametrize(("k", "most"), [(10, 9), (42, 250), (102, 50_000)])
 def test_counts_stand_inside_their_cells_and_not_where_nothing_is(k: int, most: int) -> None:
     drawn = metrics(k, most=most)
-    axes = matrix_of(laid_out(figures._confusion_figure(drawn)))
+    axes = matrix_of(laid_out(confusion_figure(drawn)))
     table, cell = np.array(drawn["confusion"]), axes.bbox.width / k
     counts = [text for text in axes.texts if text.get_ha() == "center"]
     for text in counts:
@@ -109,9 +102,9 @@ def test_counts_stand_inside_their_cells_and_not_where_nothing_is(k: int, most: 
 
 def test_cells_have_the_colour_of_their_share(tmp_path: Path) -> None:
     drawn = {**metrics(3), "confusion": [[90, 10, 0], [0, 0, 0], [3, 0, 1]]}
-    figure = laid_out(figures._confusion_figure(drawn))
+    figure = laid_out(confusion_figure(drawn))
     confusion_picture(drawn, tmp_path / "c.png")
-    image, box = pixels(tmp_path / "c.png"), matrix_of(figure).bbox
+    image, box = saved(tmp_path / "c.png"), matrix_of(figure).bbox
 
     def colour(row: int, column: int) -> np.ndarray:
         """Near the corner of a cell, beside its count."""
@@ -131,11 +124,11 @@ def test_cells_have_the_colour_of_their_share(tmp_path: Path) -> None:
 def test_cells_are_whole_pixels_and_grow_fewer_inches_with_k() -> None:
     sides = {}
     for k in (2, 10, 42, 102, 200):
-        box = matrix_of(figures._confusion_figure(metrics(k, names=[str(c) for c in range(k)]))).bbox
+        box = matrix_of(confusion_figure(metrics(k, names=[str(c) for c in range(k)]))).bbox
         sides[k] = box.width / k
         assert sides[k] == pytest.approx(round(sides[k]), abs=1e-6)
         assert box.width == pytest.approx(box.height)
-        assert box.width <= figures.LARGEST * figures.DPI
+        assert box.width <= figures.LARGEST * drawing.DPI
     assert list(sides.values()) == sorted(sides.values(), reverse=True)
 
 
@@ -145,52 +138,21 @@ def test_a_picture_for_any_name_without_a_warning(tmp_path: Path) -> None:
         confusion_picture(metrics(len(STRANGE), names=STRANGE, empty=0), tmp_path / "c.png")
         for name in STRANGE:
             predictions_picture(np.zeros((4, 4, 3), np.uint8), [name], [1.0], tmp_path / "p.png", title=name)
-    assert pixels(tmp_path / "c.png").std() > 0
+    assert saved(tmp_path / "c.png").std() > 0
 
 
 def test_names_that_no_font_can_draw_still_differ() -> None:
-    pen = figures._Pen(("DejaVu Sans",), frozenset(map(ord, "abc 0123456789:·…")))
+    pen = Pen(("DejaVu Sans",), frozenset(map(ord, "abc 0123456789:·…")))
     assert pen.names(["abc", "狐", "猫"]) == ["abc", "2: ·", "3: ·"]
 
 
 def test_another_font_is_taken_for_the_characters_that_the_first_lacks() -> None:
     """matplotlib brings STIX along, which has the double-struck letters that DejaVu lacks in some versions."""
     wanted = set(range(0x1D6A4, 0x1D7CB)) | set(range(0xE000, 0xE0FF))
-    first = figures._characters(figures.font_manager.findfont("DejaVu Sans"))
-    pen = figures._Pen.for_texts([chr(c) for c in wanted])
+    first = drawing._characters(drawing.font_manager.findfont("DejaVu Sans"))
+    pen = Pen.for_texts([chr(c) for c in wanted])
     assert (len(pen.families) > 1) == bool((wanted & pen.drawable) - first)
     assert not any(family.startswith("Last Resort") for family in pen.families)
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 40])
-def test_curves_show_every_epoch_and_the_best(tmp_path: Path, epochs: int) -> None:
-    figure = laid_out(figures._curves_figure(history(epochs)))
-    loss, score, rate = figure.axes
-    assert [len(axes.lines) for axes in figure.axes] == [3, 2, 2]  # one of them marks the best epoch
-    assert loss.lines[0].get_ydata().tolist() == [1 / e for e in range(1, epochs + 1)]
-    assert score.lines[0].get_ydata()[0] == 50  # percent
-    assert all(list(axes.lines[-1].get_xdata()) == [min(2, epochs)] * 2 for axes in figure.axes)
-    assert loss.get_xlim() == score.get_xlim() == rate.get_xlim()
-    assert rate.get_yscale() == ("log" if epochs == 40 else "linear")
-    assert all(float(text.get_text()).is_integer() for text in rate.get_xticklabels())
-    curves_picture(history(epochs), tmp_path / "h.png")
-    assert pixels(tmp_path / "h.png").std() > 0
-
-
-def test_curves_survive_gaps_and_text() -> None:
-    rows = [{key: str(value) for key, value in row.items()} for row in history(5)]
-    rows[1] |= {"train_loss": "", "val_loss": "nan", "best": "False"}
-    del rows[2]["val_accuracy"]
-    figure = figures._curves_figure([*rows, {"epoch": 6, "train_loss": None}])
-    assert np.isnan(figure.axes[0].lines[0].get_ydata()).tolist() == [False, True, False, False, False, True]
-    assert list(figure.axes[0].lines[-1].get_xdata()) == [1, 1]
-
-
-def test_a_panel_without_numbers_is_left_out() -> None:
-    figure = laid_out(figures._curves_figure([{"epoch": 1, "train_loss": 0.5, "val_loss": None, "lr": float("nan")}]))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss"]
-    with pytest.raises(ValueError, match="no epoch"):
-        figures._curves_figure([])
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (300, 900), (900, 100), (1, 1)])
@@ -207,3 +169,78 @@ def test_an_image_stands_beside_its_bars(shape: tuple[int, int]) -> None:
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
     assert min(box.x0 for box in boxes(bars.get_yticklabels())) > picture.bbox.x1
     assert bars.patches[0].get_window_extent().y0 > bars.patches[1].get_window_extent().y1  # the likeliest on top
+
+
+def test_the_pixels_of_a_figure_are_those_of_its_file(tmp_path: Path) -> None:
+    drawn = metrics(4)
+    confusion_picture(drawn, tmp_path / "c.png")
+    assert np.array_equal(pixels(confusion_figure(drawn)), saved(tmp_path / "c.png"))
+
+
+@pytest.mark.parametrize("width", [0.3, 0.8, 2.0, 50.0])
+def test_a_long_line_loses_its_middle_or_its_end_until_it_fits(width: float) -> None:
+    pen, text = Pen.for_texts(()), "imbalance=sampler, augment.policy=light"
+    for shown in (pen.fitted(text, width, 9), pen.cut(text, width, 9)):
+        assert pen.widest([shown], 9) <= width
+        assert shown == text or "…" in shown
+    if width < 50:
+        assert pen.cut(text, width, 9).endswith("…")
+        assert text.startswith(pen.cut(text, width, 9)[:-1])
+        assert text.endswith(pen.fitted(text, width, 9)[-1])
+
+
+@pytest.mark.parametrize("k", [1, 2, 42, 102])
+def test_bars_of_f1_are_sorted_and_their_names_never_overlap(k: int) -> None:
+    f1 = np.random.default_rng(k).random(k)
+    names = metrics(k)["classes"]
+    figure = laid_out(per_class_f1_figure(names, f1.tolist()))
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == sorted(f1)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [" ".join(names[i].split()) for i in np.argsort(f1)]
+    rows = boxes(axes.get_yticklabels())
+    assert all(upper.y0 >= lower.y1 - 0.5 for upper, lower in pairwise(rows))
+    for box in [*rows, *boxes(axes.texts), *boxes(figure.texts), *boxes(axes.get_xticklabels())]:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+    assert axes.patches[0].get_window_extent().y0 >= axes.patches[-1].get_window_extent().y0  # the weakest on top
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(f1.mean())
+
+
+def test_a_class_without_images_has_no_bar_and_no_part_in_the_mean() -> None:
+    (axes,) = per_class_f1_figure(["none", "weak", "good"], [float("nan"), 0.2, 0.6]).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["weak", "good", "none"]
+    assert [text.get_text() for text in axes.texts] == ["20.0", "60.0", "no images"]
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(0.4)
+    assert not per_class_f1_figure(["a"], [float("nan")]).axes[0].lines
+
+
+def test_of_very_many_classes_the_weakest_are_drawn() -> None:
+    f1 = np.linspace(1, 0, 1000)
+    figure = per_class_f1_figure([str(k) for k in range(1000)], f1.tolist())
+    assert [bar.get_width() for bar in figure.axes[0].patches] == sorted(f1)[: figures.MOST_BARS]
+    assert "the 200 weakest of 1,000 classes" in figure.texts[-1].get_text()
+    assert figure.axes[0].lines[0].get_xdata()[0] == pytest.approx(0.5)
+
+
+def test_f1_of_other_classes_is_refused() -> None:
+    for names, f1 in ((["a"], [0.1, 0.2]), ([], [])):
+        with pytest.raises(ValueError, match="one F1 a class"):
+            per_class_f1_figure(names, f1)
+
+
+@pytest.mark.parametrize(("count", "side"), [(1, 28), (8, 28), (11, 128), (32, 224), (3, 300)])
+def test_a_sheet_shows_every_pixel_of_every_picture(count: int, side: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    names = [f"class {k}" * (1 + k % 9) for k in range(count)]
+    figure = laid_out(sheet_figure(images, names))
+    sheet = pixels(figure)
+    times = max(1, round(figures.TILE / side))
+    tile = side * times
+    for k, image in enumerate(images):
+        left, top = 10 + k % 8 * (tile + 10), 10 + k // 8 * (tile + 26 + 10)
+        shown = sheet[top : top + tile, left : left + tile]
+        assert np.array_equal(shown, image.repeat(times, axis=0).repeat(times, axis=1)), k
+    labels = boxes(figure.texts)
+    assert len(labels) == count
+    assert all(box.width <= tile + 1 for box in labels)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in labels)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sightline.config import Config, ModelSettings, watch
+from sightline.config import Config, watch
 from sightline.errors import ModelError
 from sightline.models import catalog, pretrained
+from sightline.settings import ModelSettings
 
 TINY = "resnet10t"
 

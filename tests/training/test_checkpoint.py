@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from sightline.config import TrainSettings
 from sightline.errors import RunError
+from sightline.models.head import Network
+from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State, pack_optimizer, unpack_optimizer
-from sightline.training.optim import build_optimizer
+from sightline.training.optim import build_optimizer, parameter_names
 
 
 def state(step: int) -> State:
@@ -69,12 +70,12 @@ def test_the_last_best_stays_until_it_is_forgotten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [TrainSettings(optimizer=o, amsgrad=a) for o, a in [("sgd", False), ("adam", True), ("adamw", True)]])
 def test_an_optimizer_goes_on_as_if_it_had_never_stopped(settings: TrainSettings) -> None:
-    def make() -> tuple[nn.Module, torch.optim.Optimizer]:
+    def make() -> tuple[Network, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 2, 3)).to(memory_format=torch.channels_last)
+        network = Network(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 2, 3)).to(memory_format=torch.channels_last)
         return network, build_optimizer(network, settings, 0.01, fused=True)
 
-    def step(network: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    def step(network: Network, optimizer: torch.optim.Optimizer, seed: int) -> None:
         images = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
         optimizer.zero_grad()
         network(images).square().mean().backward()
@@ -88,8 +89,23 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(settings: TrainSettings
         step(first, first_rule, seed)
     second, second_rule = make()
     second.load_state_dict(first.state_dict())
-    unpack_optimizer(second_rule, {k: v.clone().contiguous() for k, v in pack_optimizer(first_rule).items()})
+    packed = pack_optimizer(first_rule, parameter_names(first, first_rule))
+    unpack_optimizer(second_rule, parameter_names(second, second_rule), {k: v.clone().contiguous() for k, v in packed.items()})
     for seed in range(2, 4):
         step(second, second_rule, seed)
     for a, b in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_state_finds_its_parameter_by_name_though_groups_differ() -> None:
+    network = Network(nn.Linear(2, 2), nn.Linear(2, 2))
+    whole = build_optimizer(network, TrainSettings(), 0.01, fused=False)
+    network(torch.ones(1, 2)).sum().backward()
+    whole.step()
+    network.trunk.requires_grad_(False)
+    head_alone = build_optimizer(network, TrainSettings(layer_decay=0.5), 0.01, fused=False)
+    names = parameter_names(network, head_alone)
+    unpack_optimizer(head_alone, names, pack_optimizer(whole, parameter_names(network, whole)))
+    assert sorted(names) == ["head.bias", "head.weight"]
+    assert torch.equal(head_alone.state[network.head.weight]["exp_avg"], whole.state[network.head.weight]["exp_avg"])
+    assert len(head_alone.state) == 2

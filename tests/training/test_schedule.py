@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.config import TrainSettings
+from sightline.settings import TrainSettings
 from sightline.training.schedule import Plateau, build_schedule
 
 

@@ -1,7 +1,8 @@
 """Batches: from the pixels of a part of the split to what the network sees.
 
-    train = TrainBatches(pixels, rows, labels, keys, view, policy, batch_size=64, seed=0, device=torch.device("cpu"))
-    for images, labels in train.epoch(3, start=10): ...        each image once, from batch 10 on
+    order = Order(len(rows), batch_size=64, seed=0)
+    train = TrainBatches(pixels, rows, labels, keys, view, policy, order, seed=0, device=torch.device("cpu"))
+    for batch in train.epoch(3, start=10): ...             from batch 10 on
     for images in plain_batches(pixels, rows, view, 256, device): ...
 
 The order of an epoch comes from (seed, "order", epoch). All batches of an epoch have nearly the same size, so none is
@@ -10,17 +11,20 @@ so small that batch norm suffers. Pixels that have to be decoded are read one ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sightline.data.augment import Policy, Stored, View, plain_views, training_views
+from sightline.data.augment import Policy, Stored, View, plain_views, test_views, training_views
+from sightline.data.mix import mix
+from sightline.data.pipelines import Pipeline, pipeline_batches
 from sightline.data.store import Pixels, PixelStore
-from sightline.randomness import key, permutation
+from sightline.randomness import key, numbered, permutation
 
 Rows = npt.NDArray[np.int64]
 
@@ -30,16 +34,77 @@ def image_keys(paths: Iterable[str]) -> npt.NDArray[np.uint64]:
     return np.array([key("image", path) for path in paths], dtype=np.uint64)
 
 
+class Sampling(Protocol):
+    """Which images an epoch shows, where it is not each of them once."""
+
+    def __len__(self) -> int:
+        """Images an epoch."""
+
+    def epoch(self, epoch: int) -> tuple[Rows, Rows]:
+        """(m,) positions among the train rows, and how often each was shown before in this epoch."""
+
+
+class Batch(NamedTuple):
+    """What a step trains on: (B, ...) inputs, (B,) labels; where two pictures were mixed, the other's label and the first's share."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    partner: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which images each batch of an epoch shows: all of `count` once, or what `sampling` says."""
+
+    count: int
+    batch_size: int
+    seed: int
+    sampling: Sampling | None = None
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-(self.count if self.sampling is None else len(self.sampling)) // self.batch_size)
+
+    def epoch(self, epoch: int) -> list[tuple[Rows, Rows]]:
+        """(positions, repeats) of each batch; sizes differ by at most one."""
+        if self.sampling is None:
+            positions = permutation(self.seed, "order", epoch, self.count)
+            repeats = np.zeros_like(positions)
+        else:
+            positions, repeats = self.sampling.epoch(epoch)
+        return list(zip(np.array_split(positions, len(self)), np.array_split(repeats, len(self)), strict=True))
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """The Beta parameters of MixUp and CutMix; None: off."""
+
+    mixup: float | None = None
+    cutmix: float | None = None
+
+
+@dataclass(frozen=True)
+class Piped:
+    """A pipeline in place of the policy: what the images are called in its errors, and how many processes run it."""
+
+    pipeline: Pipeline
+    paths: Sequence[str]
+    workers: int
+
+
 @dataclass(frozen=True)
 class TrainBatches:
     """The training views of a part of the split.
 
     Attributes:
         pixels: of all usable rows.
-        rows: (n,) the rows trained on.
+        rows: (n,) the rows trained on; positions of the order count in it.
         labels: (N,) class numbers of all usable rows.
         keys: (N,) uint64 keys of all usable rows.
         precision: of the views; bfloat16 where the network computes in it anyway.
+        views: how many different views an image has over the run; None: a new one each time.
+        piped: what makes the views in place of the policy.
     """
 
     pixels: Pixels
@@ -48,34 +113,61 @@ class TrainBatches:
     keys: npt.NDArray[np.uint64]
     view: View
     policy: Policy
-    batch_size: int
+    order: Order
     seed: int
     device: torch.device
     precision: torch.dtype = torch.float32
+    views: int | None = None
+    mixing: Mixing = Mixing()
+    piped: Piped | None = None
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return len(self.order)
 
-    def order(self, epoch: int) -> list[Rows]:
-        """The rows of each batch of an epoch; sizes differ by at most one."""
-        shuffled = self.rows[permutation(self.seed, "order", epoch, len(self.rows))]
-        return np.array_split(shuffled, len(self))
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """(B, 3, S, S) views and (B,) labels, from batch `start` on."""
-        batches = self.order(epoch)[start:]
-        for rows, pixels in _read_ahead(self.pixels, batches):
-            stored = Stored(pixels.to(self.device), self.pixels.extents[rows], self.keys[rows])
-            views = training_views(stored, self.view, self.policy, self.seed, epoch, self.precision)
-            yield views, torch.from_numpy(self.labels[rows]).to(self.device)
+        batches = self.order.epoch(epoch)[start:]
+        numbers = [view_numbers(epoch, repeats, self.views) for _, repeats in batches]
+        made = self._made([self.rows[positions] for positions, _ in batches], numbers, epoch)
+        for index, (rows, views) in enumerate(made, start):
+            labels = torch.from_numpy(self.labels[rows]).to(self.device)
+            mixed = mix(views, labels, self.mixing.mixup, self.mixing.cutmix, self.seed, epoch, index)
+            yield Batch(mixed[0], labels, mixed[1], mixed[2])
+
+    def _made(self, batches: list[Rows], numbers: list[Rows], epoch: int) -> Iterator[tuple[Rows, torch.Tensor]]:
+        """The rows of each batch, and their views."""
+        if self.piped is None:
+            for (rows, pixels), number in zip(_read_ahead(self.pixels, batches), numbers, strict=True):
+                yield rows, self.views_of(rows, pixels, number, epoch)
+            return
+        pipeline, paths, workers = self.piped.pipeline, self.piped.paths, self.piped.workers
+        draw = 0 if self.views else epoch
+        views = pipeline_batches(self.pixels, batches, numbers, self.keys, paths, self.view, pipeline, self.seed, draw, workers)
+        for rows, made in zip(batches, views, strict=True):
+            yield rows, made.to(self.device, self.precision)
+
+    def views_of(self, rows: Rows, pixels: torch.Tensor, number: Rows, epoch: int) -> torch.Tensor:
+        """(B, 3, S, S): view `number` of each row, among the run's `views` or among those of this epoch."""
+        stored = Stored(pixels.to(self.device), self.pixels.extents[rows], numbered(self.keys[rows], number))
+        return training_views(stored, self.view, self.policy, self.seed, 0 if self.views else epoch, self.precision)
 
 
-def plain_batches(pixels: Pixels, rows: Rows, view: View, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:
-    """(B, 3, S, S) views without augmentation, in the order of `rows`."""
+def view_numbers(epoch: int, repeats: Rows, views: int | None) -> Rows:
+    """Which view of each image comes: in turn where there are `views` of them, else the epoch's first, second, ..."""
+    return repeats if views is None else (epoch + repeats) % views
+
+
+def plain_batches(pixels: Pixels, rows: Rows, view: View, batch_size: int, device: torch.device, views: int = 1) -> Iterator[torch.Tensor]:
+    """(B, 3, S, S) views without augmentation, in the order of `rows`; `views` above 1: (V, B, 3, S, S), see `test_views`."""
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     for part, block in _read_ahead(pixels, batches):
         stored = Stored(block.to(device), pixels.extents[part], np.zeros(len(part), dtype=np.uint64))
-        yield plain_views(stored, view)
+        yield stacked_views(stored, view, views)
+
+
+def stacked_views(stored: Stored, view: View, count: int) -> torch.Tensor:
+    """(B, 3, S, S) plain views, or (V, B, 3, S, S) of test-time augmentation."""
+    return plain_views(stored, view) if count == 1 else torch.stack(list(test_views(stored, view, count)))
 
 
 def mean_and_std(pixels: Pixels, rows: Rows) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

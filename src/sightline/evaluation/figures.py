@@ -1,40 +1,33 @@
-"""Pictures of a run as PNG files: the confusion matrix, the curves of training, one image with its predictions.
+"""Pictures of what a classifier said: the confusion matrix, F1 of each class, one image with its predictions, a sheet.
 
     confusion_picture(metrics, "confusion.png")
-    curves_picture(history, "curves.png")
     predictions_picture(image, ["cat", "dog"], [0.93, 0.07], "cat.png", title="photos/1.jpg")
+    figure = per_class_f1_figure(["cat", "dog"], [0.9, 0.7])
+    figure = sheet_figure(images, ["cat", "dog", "cat"])
 
-Blue is right or train, orange is wrong or validation: a pair that every common colour blindness keeps apart. Nothing
-here touches matplotlib's global state. Names are drawn in any script for which a font is installed; else the missing
-characters become dots, and the number of the class goes before them.
+A `..._picture` is saved as a PNG file; a `..._figure` is for those who want its pixels. Blue is right, orange is wrong:
+a pair that every common colour blindness keeps apart.
 """
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito (2008): apart for every common colour blindness
-INK, GREY, LINE = "#222222", "#777777", "#e2e2e2"
+from sightline.evaluation.drawing import BLUE, DPI, GREY, INK, LINE, PEN, Pen, axes_at, save
+
 RIGHT = LinearSegmentedColormap.from_list("right", ["#deebf7", "#6baed6", "#084594"])
 WRONG = LinearSegmentedColormap.from_list("wrong", ["#fee8d2", "#fd8d3c", "#8c2d04"])
-DPI = 150
 LARGEST = 40  # inches; where more classes come than fit so, not every one is named
-LONGEST = 40  # characters of a name
-_FONT = "DejaVu Sans"  # comes with matplotlib
+MOST_BARS = 200  # classes whose F1 is drawn
+TILE = 140  # pixels; about the side of a picture in a sheet
 
 
 def confusion_picture(metrics: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -48,18 +41,74 @@ def confusion_picture(metrics: dict[str, Any], path: str | os.PathLike[str]) -> 
         metrics: with `n`, `classes`, `confusion` and `accuracy`, as `metrics.json`.
         path: of a PNG file.
     """
-    _save(_confusion_figure(metrics), path)
+    save(confusion_figure(metrics), path)
 
 
-def curves_picture(history: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Losses, scores and the learning rate over the epochs, with the best epoch marked.
+def confusion_figure(metrics: dict[str, Any]) -> Figure:
+    """The figure of `confusion_picture`."""
+    pen = Pen.for_texts(metrics["classes"])
+    matrix = _Matrix(np.array(metrics["confusion"]), pen.names(metrics["classes"]), pen)
+    longest, line = matrix.longest, matrix.size / 72
+    flat = longest < 0.9 * matrix.cell
+    left = 0.3 + 1.5 * line + longest + matrix.support_width
+    bottom = 0.3 + 1.5 * line + (line if flat else longest)
+    above = 0.3 + 3 * matrix.heading / 72
+    figure = Figure((max(left + matrix.side + 1.1, 4.2), bottom + matrix.side + above), dpi=DPI)
+    axes = axes_at(figure, left, bottom, matrix.side, matrix.side)
+    axes.imshow(_confusion_colours(matrix.table), interpolation="nearest", aspect="auto")
+    _draw_frame(axes, matrix, flat)
+    _draw_support(axes, matrix)
+    _draw_counts(axes, matrix)
+    _draw_keys(figure, matrix, left + matrix.side + 0.25, bottom + matrix.side)
+    _draw_heading(figure, matrix, metrics)
+    return figure
+
+
+def per_class_f1_figure(names: Sequence[str], f1: Sequence[float]) -> Figure:
+    """A bar a class, the weakest on top, and a line at the mean.
 
     Args:
-        history: at least one row with `epoch` and any of `train_loss`, `val_loss`, `train_accuracy`, `val_accuracy`,
-            `val_macro_f1`, `lr`, `seconds`, `best`; numbers may come as text, and be missing, None or nan.
-        path: of a PNG file.
+        names: of the K classes; where there are more than 200, the 200 weakest are drawn.
+        f1: (K,) in [0, 1], nan for a class without images.
     """
-    _save(_curves_figure(history), path)
+    scores = np.asarray(f1, dtype=float)
+    if len(names) != len(scores) or len(scores) == 0:
+        raise ValueError("there must be one F1 a class, and at least one class")
+    pen = Pen.for_texts(names)
+    weakest = np.argsort(scores, kind="stable")[:MOST_BARS]  # nan comes last
+    named = pen.names(names)
+    shown = [named[k] for k in weakest]
+    margin = 0.3 + pen.widest(shown, 8)
+    height = 0.17 * len(shown)
+    figure = Figure((margin + 4.2, height + 0.95), dpi=DPI)
+    axes = axes_at(figure, margin, 0.35, 3.4, height)
+    _draw_scores(axes, shown, scores[weakest], pen)
+    _draw_f1_heading(figure, axes, scores)
+    return figure
+
+
+def sheet_figure(images: np.ndarray, names: Sequence[str]) -> Figure:
+    """Pictures in rows of eight, pixel for pixel or magnified by a whole number, each above its name.
+
+    Args:
+        images: (B, S, S, 3) uint8, at least one.
+        names: B of them.
+    """
+    count, side = images.shape[:2]
+    times = max(1, round(TILE / side))
+    tile, line, gap = side * times, 26, 10  # pixels
+    columns = min(8, count)
+    rows = -(-count // columns)
+    width, height = columns * (tile + gap) + gap, rows * (tile + line + gap) + gap
+    figure = Figure((width / DPI, height / DPI), dpi=DPI)
+    pen = Pen.for_texts(names)
+    for k, (image, name) in enumerate(zip(images, names, strict=True)):
+        left, top = gap + k % columns * (tile + gap), gap + k // columns * (tile + line + gap)
+        # figimage puts array pixels on picture pixels; axes would blend them.
+        figure.figimage(image.repeat(times, axis=0).repeat(times, axis=1), left, height - top - tile)
+        label = pen.cut(name, tile / DPI, 7)
+        figure.text(left / width, 1 - (top + tile + 4) / height, label, va="top", **pen.style(7))
+    return figure
 
 
 def predictions_picture(
@@ -73,87 +122,7 @@ def predictions_picture(
         path: of a PNG file.
         title: stands above, cut to the width of the picture.
     """
-    _save(_predictions_figure(image, names, probabilities, title), path)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pen:
-    """Writes names in the fonts that have their characters; `families` in the order in which they are tried."""
-
-    families: tuple[str, ...]
-    drawable: frozenset[int]
-
-    @classmethod
-    def for_texts(cls, texts: Iterable[str]) -> _Pen:
-        wanted = {ord(character) for text in texts for character in text}
-        families, drawable = [_FONT], set(_characters(font_manager.findfont(_FONT)))
-        # "Last Resort" has a box for everything, which is what is to be avoided.
-        others = (font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort"))
-        for font in others:
-            if wanted <= drawable:
-                break
-            found = _characters(font.fname)
-            if (wanted - drawable) & found:
-                families.append(font.name)
-                drawable |= found
-        return cls(tuple(families), frozenset(drawable))
-
-    def drawn(self, text: str) -> str:
-        """The text on one line; characters that no font has become dots."""
-        return "".join(letter if ord(letter) in self.drawable else "·" for letter in " ".join(text.split()))
-
-    def clean(self, text: str) -> str:
-        """As `drawn`, and not longer than LONGEST."""
-        line = self.drawn(text)
-        return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
-
-    def names(self, names: Sequence[str]) -> list[str]:
-        """Names to tell classes apart by: a name that lost characters gets the number of its class, from 1."""
-        whole = [all(ord(character) in self.drawable for character in "".join(name.split())) for name in names]
-        pairs = enumerate(zip(names, whole, strict=True), 1)
-        return [self.clean(name) if intact else self.clean(f"{k}: {name}") for k, (name, intact) in pairs]
-
-    def style(self, size: float, color: str = INK) -> dict[str, Any]:
-        """For every text that is drawn; a name may hold a $, which must not begin a formula."""
-        return {"family": list(self.families), "size": size, "color": color, "parse_math": False}
-
-    def widest(self, texts: Iterable[str], size: float) -> float:
-        """The width of the widest text, in inches."""
-        figure = Figure((1, 1), dpi=DPI)
-        FigureCanvasAgg(figure)
-        drawn = (figure.text(0, 0, text, **self.style(size)) for text in texts)
-        return max(float(text.get_window_extent().width) for text in drawn) / DPI
-
-    def fitted(self, text: str, width: float, size: float) -> str:
-        """One line, its middle left out where it is wider than `width` inches: the end of a path tells most."""
-        line = self.drawn(text)
-        if self.widest([line], size) <= width:
-            return line
-        shorter = [f"{line[: keep // 3]}…{line[keep // 3 - keep :]}" for keep in range(1, len(line))]
-        fitting = bisect_right(shorter, width, key=lambda candidate: self.widest([candidate], size))
-        return shorter[max(0, fitting - 1)]
-
-
-@lru_cache(maxsize=1024)
-def _characters(font: str) -> frozenset[int]:
-    try:
-        opened = font_manager.get_font(font)
-        return frozenset(opened.get_charmap()) if opened.scalable else frozenset()
-    except (OSError, RuntimeError):  # a font that cannot be read is one that is not there
-        return frozenset()
-
-
-_PEN = _Pen.for_texts(())  # for our own words
-
-
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    figure.savefig(Path(path), format="png")
-
-
-def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches, so that sizes of text and of cells stay in a known proportion."""
-    w, h = figure.get_size_inches()
-    return figure.add_axes((left / w, bottom / h, width / w, height / h))
+    save(_predictions_figure(image, names, probabilities, title), path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +131,7 @@ class _Matrix:
 
     table: np.ndarray
     names: list[str]
-    pen: _Pen
+    pen: Pen
 
     @property
     def k(self) -> int:
@@ -198,25 +167,6 @@ class _Matrix:
     @property
     def support_width(self) -> float:
         return self.pen.widest([f"{self.table.sum(axis=1).max():,}"], self.size) + 0.14
-
-
-def _confusion_figure(metrics: dict[str, Any]) -> Figure:
-    pen = _Pen.for_texts(metrics["classes"])
-    matrix = _Matrix(np.array(metrics["confusion"]), pen.names(metrics["classes"]), pen)
-    longest, line = matrix.longest, matrix.size / 72
-    flat = longest < 0.9 * matrix.cell
-    left = 0.3 + 1.5 * line + longest + matrix.support_width
-    bottom = 0.3 + 1.5 * line + (line if flat else longest)
-    above = 0.3 + 3 * matrix.heading / 72
-    figure = Figure((max(left + matrix.side + 1.1, 4.2), bottom + matrix.side + above), dpi=DPI)
-    axes = _axes(figure, left, bottom, matrix.side, matrix.side)
-    axes.imshow(_confusion_colours(matrix.table), interpolation="nearest", aspect="auto")
-    _draw_frame(axes, matrix, flat)
-    _draw_support(axes, matrix)
-    _draw_counts(axes, matrix)
-    _draw_keys(figure, matrix, left + matrix.side + 0.25, bottom + matrix.side)
-    _draw_heading(figure, matrix, metrics)
-    return figure
 
 
 def _confusion_colours(table: np.ndarray) -> np.ndarray:
@@ -278,14 +228,14 @@ def _draw_keys(figure: Figure, matrix: _Matrix, left: float, top: float) -> None
 
 def _draw_key(
     figure: Figure,
-    pen: _Pen,
+    pen: Pen,
     colours: Colormap,
     title: str,
     place: tuple[float, float, float],
     ticks: tuple[np.ndarray, np.ndarray],
 ) -> None:
     left, top, height = place
-    axes = _axes(figure, left, top - height, 0.13, height)
+    axes = axes_at(figure, left, top - height, 0.13, height)
     axes.imshow(np.linspace(0, 1, 128)[:, None], cmap=colours, origin="lower", extent=(0, 1, 0, 1), aspect="auto")
     axes.set_xticks([])
     axes.yaxis.tick_right()
@@ -306,136 +256,43 @@ def _draw_heading(figure: Figure, matrix: _Matrix, metrics: dict[str, Any]) -> N
     figure.text(0.15 / width, below, about, va="top", **matrix.pen.style(max(7, 0.7 * size), GREY))
 
 
-@dataclass(frozen=True, slots=True)
-class _Panel:
-    """One panel of the curves: `curves` are (column, name, colour); its numbers are shown times `factor`."""
-
-    title: str
-    curves: tuple[tuple[str, str, str], ...]
-    height: float
-    factor: float = 1.0
-
-
-_LOSSES = (("train_loss", "train", BLUE), ("val_loss", "validation", ORANGE))
-_SCORES = (
-    ("train_accuracy", "train accuracy", BLUE),
-    ("val_accuracy", "validation accuracy", ORANGE),
-    ("val_macro_f1", "validation macro F1", GREEN),
-)
-_PANELS = (
-    _Panel("loss", _LOSSES, 2.1),
-    _Panel("score, %", _SCORES, 2.1, 100.0),
-    _Panel("learning rate", (("lr", "learning rate", INK),), 0.8),
-)
-
-
-def _curves_figure(history: Sequence[dict[str, Any]]) -> Figure:
-    if not history:
-        raise ValueError("there is no epoch to draw")
-    columns = {name: _column(history, name) for name in ("epoch", "seconds", *_drawn_columns())}
-    panels = [panel for panel in _PANELS if any(np.isfinite(columns[name]).any() for name, _, _ in panel.curves)]
-    height = 1.0 + sum(panel.height + 0.45 for panel in panels)
-    figure = Figure((7.0, height), dpi=DPI)
-    top = height - 0.75
-    for panel in panels:
-        axes = _axes(figure, 0.8, top - panel.height, 5.9, panel.height)
-        _draw_panel(axes, panel, columns)
-        _mark_best(axes, _best_epoch(history))
-        _style_epochs(axes, columns["epoch"], last=panel is panels[-1])
-        top -= panel.height + 0.45
-    _curves_heading(figure, columns, _best_epoch(history))
-    return figure
-
-
-def _drawn_columns() -> list[str]:
-    return [name for panel in _PANELS for name, _, _ in panel.curves]
-
-
-def _draw_panel(axes: Axes, panel: _Panel, columns: dict[str, np.ndarray]) -> None:
-    epochs = columns["epoch"]
-    marker = "o" if len(epochs) <= 30 else None  # a single epoch would otherwise be an invisible line
-    for name, label, colour in panel.curves:
-        values = columns[name] * panel.factor
-        if np.isfinite(values).any():
-            axes.plot(epochs, values, color=colour, label=label, linewidth=1.4, marker=marker, markersize=3)
-    axes.set_title(panel.title, loc="left", pad=6, **_PEN.style(9))
-    if panel.title == "learning rate":
-        _style_rates(axes, columns["lr"])
-    else:
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=8, borderpad=0)
-
-
-def _style_rates(axes: Axes, rates: np.ndarray) -> None:
-    positive = rates[rates > 0]
-    if len(positive) and positive.max() > 20 * positive.min():
-        axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-
-
-def _mark_best(axes: Axes, best: float | None) -> None:
-    if best is not None:
-        axes.axvline(best, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-
-
-def _style_epochs(axes: Axes, epochs: np.ndarray, last: bool) -> None:
-    """The shared axis: whole epochs, half a step of air on either side, numbers under the last panel."""
-    known = epochs[np.isfinite(epochs)]
-    air = max(0.5, 0.02 * float(np.ptp(known)))
-    axes.set_xlim(known.min() - air, known.max() + air)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-    axes.tick_params(labelsize=8, labelbottom=last, color=GREY, labelcolor=INK, length=3, width=0.5)
-    axes.grid(axis="y", color=LINE, linewidth=0.6)
+def _draw_scores(axes: Axes, names: Sequence[str], scores: np.ndarray, pen: Pen) -> None:
+    places = np.arange(len(names))
+    axes.barh(places, np.nan_to_num(scores), height=0.66, color=BLUE)
+    axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(places, names, **pen.style(8))
+    axes.set_xticks(np.linspace(0, 1, 6), [f"{share:.0f}" for share in np.linspace(0, 100, 6)], **pen.style(7, GREY))
+    axes.tick_params(length=0)
+    axes.grid(axis="x", color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=GREY, linewidth=0.6)
-    if last:
-        axes.set_xlabel("epoch", **_PEN.style(9))
+    axes.spines[:].set_visible(False)
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # the line of the mean must not cross a number
+    for place, score in zip(places, scores, strict=True):
+        text = "no images" if np.isnan(score) else f"{100 * score:.1f}"
+        axes.text(float(np.nan_to_num(score)) + 0.012, float(place), text, va="center_baseline", bbox=behind, **pen.style(7, GREY))
 
 
-def _curves_heading(figure: Figure, columns: dict[str, np.ndarray], best: float | None) -> None:
-    n, seconds = len(columns["epoch"]), float(np.nansum(columns["seconds"]))
-    about = f"{n} epoch{'' if n == 1 else 's'}" + (f" in {_duration(seconds)}" if seconds else "")
-    about += "" if best is None else f"; dashed: the best on validation, epoch {best:g}"
+def _draw_f1_heading(figure: Figure, axes: Axes, scores: np.ndarray) -> None:
+    known = scores[np.isfinite(scores)]
+    about = "%" if len(scores) <= MOST_BARS else f"%, the {MOST_BARS} weakest of {len(scores):,} classes"
+    if len(known):
+        axes.axvline(known.mean(), color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        about += f"; dashed: the mean, {100 * known.mean():.1f}"
     width, height = figure.get_size_inches()
-    figure.text(0.15 / width, 1 - 0.15 / height, "Training", va="top", **_PEN.style(11))
-    figure.text(1 - 0.3 / width, 1 - 0.19 / height, about, va="top", ha="right", **_PEN.style(8, GREY))
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _column(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
-    """(epochs,) float64, nan for what is missing or no number."""
-    return np.array([_number(row.get(name)) for row in history])
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def _best_epoch(history: Sequence[dict[str, Any]]) -> float | None:
-    """The last epoch that was better than all before it; a CSV file may say so as true, True or 1."""
-    marked = [_number(row.get("epoch")) for row in history if str(row.get("best")).lower() in ("true", "1", "1.0")]
-    return marked[-1] if marked else None
+    figure.text(0.15 / width, 1 - 0.13 / height, "F1 of each class", va="top", **PEN.style(11))
+    figure.text(0.15 / width, 1 - 0.34 / height, about, va="top", **PEN.style(8, GREY))
 
 
 def _predictions_figure(image: np.ndarray, names: Sequence[str], probabilities: Sequence[float], title: str) -> Figure:
-    pen = _Pen.for_texts([*names, title])
+    pen = Pen.for_texts([*names, title])
     shown = [pen.clean(name) for name in names]
     margin = pen.widest(shown, 9)
     height = max(2.4, 0.3 * len(shown))
     wide = float(np.clip(height * image.shape[1] / image.shape[0], 0.6 * height, 1.8 * height))
     figure = Figure((0.2 + wide + 0.3 + margin + 2.6, height + 0.65), dpi=DPI)
-    _draw_image(_axes(figure, 0.2, 0.2, wide, height), image)
+    _draw_image(axes_at(figure, 0.2, 0.2, wide, height), image)
     tall = min(height, 0.42 * len(shown))  # few bars stand in the middle, not stretched
-    bars = _axes(figure, 0.2 + wide + 0.3 + margin, 0.2 + (height - tall) / 2, 2.0, tall)
+    bars = axes_at(figure, 0.2 + wide + 0.3 + margin, 0.2 + (height - tall) / 2, 2.0, tall)
     _draw_bars(bars, shown, np.asarray(probabilities, dtype=float), pen)
     w, h = figure.get_size_inches()
     figure.text(0.2 / w, 1 - 0.15 / h, pen.fitted(title, w - 0.4, 9), va="top", **pen.style(9))
@@ -448,7 +305,7 @@ def _draw_image(axes: Axes, image: np.ndarray) -> None:
     axes.set_anchor("W")
 
 
-def _draw_bars(axes: Axes, names: Sequence[str], probabilities: np.ndarray, pen: _Pen) -> None:
+def _draw_bars(axes: Axes, names: Sequence[str], probabilities: np.ndarray, pen: Pen) -> None:
     places = np.arange(len(names))
     colours = [BLUE] + ["#a9c8de"] * (len(names) - 1)
     axes.barh(places, probabilities, height=0.62, color=colours)

@@ -51,6 +51,7 @@ def summary(metrics: dict[str, Any]) -> str:
     leak_free = metrics.get("leak_free")
     if leak_free:
         lines.append(_headline(leak_free, f"without twins in train, {_count(leak_free['n'], 'image')}"))
+    lines += _views(metrics)
     if metrics["not_evaluated"]:
         lines.append(f"not evaluated, for want of images: {_listing(metrics['not_evaluated'])}")
     return "\n".join(lines)
@@ -64,12 +65,19 @@ def classification_report(metrics: dict[str, Any]) -> str:
     """
     parts = [f"{_count(metrics['n'], 'image')}, {_count(metrics['evaluated_classes'], 'class')} evaluated."]
     parts.append("Precision, recall and F1 in percent; a range in brackets holds the true value 95 times in 100.")
+    parts += _views(metrics)
     parts += ["", *_class_table(metrics["per_class"])]
     if metrics["not_evaluated"]:
         parts += ["", f"Not evaluated, as they have no images here: {', '.join(metrics['not_evaluated'])}."]
         parts.append("Means over classes are over the others.")
     parts += ["", *_figure_table(metrics)]
     return "\n".join(parts) + "\n"
+
+
+def _views(metrics: dict[str, Any]) -> list[str]:
+    """A sentence where the figures are those of test-time augmentation."""
+    views = metrics.get("views", 1)
+    return [] if views == 1 else [f"Test-time augmentation: each answer is the mean of {views} views of its image."]
 
 
 def _class_table(rows: Sequence[dict[str, Any]]) -> list[str]:

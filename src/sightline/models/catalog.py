@@ -21,11 +21,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from sightline.config import ModelSettings
 from sightline.errors import ModelError
 from sightline.models import scratch, weights
 from sightline.models.compact import compact_resnet, stem_stride
 from sightline.models.head import Network, mlp_head
+from sightline.settings import ModelSettings
 
 Family = Literal["sightline", "timm"]
 Means = tuple[float, float, float]

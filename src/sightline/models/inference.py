@@ -20,7 +20,8 @@ def logits_of(network: nn.Module, batches: Iterable[torch.Tensor], device: Devic
 
     Args:
         network: (B, 3, S, S) -> (B, K), on the device.
-        batches: views as `plain_batches` gives them.
+        batches: (B, 3, S, S) views as `plain_batches` gives them, or (V, B, 3, S, S): the mean over the V views of an image;
+            (B, ...) of anything else that the network takes.
     """
     training = [part for part in network.modules() if part.training]
     network.eval()
@@ -28,9 +29,18 @@ def logits_of(network: nn.Module, batches: Iterable[torch.Tensor], device: Devic
     try:
         with torch.inference_mode():
             for images in batches:
-                with device.autocast():
-                    found.append(network(images.to(device.torch_device, memory_format=device.memory_format)).float())
+                found.append(_logits(network, images.to(device.torch_device), device))
         return torch.cat(found).cpu().numpy() if found else np.zeros((0, 0), dtype=np.float32)
     finally:
         for part in training:  # not network.train(): parts that are frozen stay in evaluation mode
             part.training = True
+
+
+def _logits(network: nn.Module, inputs: torch.Tensor, device: Device) -> torch.Tensor:
+    views = inputs.shape[0] if inputs.ndim == 5 else 1
+    inputs = inputs.flatten(0, 1) if inputs.ndim == 5 else inputs
+    if inputs.ndim == 4:
+        inputs = inputs.to(memory_format=device.memory_format)
+    with device.autocast():
+        logits: torch.Tensor = network(inputs)
+    return logits.float().view(views, -1, logits.shape[1]).mean(0)

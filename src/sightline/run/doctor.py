@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sightline import files
-from sightline.config import DeviceSettings
 from sightline.device import choose, environment
+from sightline.settings import DeviceSettings
 
 
 def diagnose() -> dict[str, Any]:

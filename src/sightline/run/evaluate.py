@@ -10,6 +10,7 @@ would be without.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,12 @@ from sightline.config import Config
 from sightline.data.batches import plain_batches
 from sightline.data.images import pixel_digest
 from sightline.data.table import scan
-from sightline.errors import DataError, RunError
+from sightline.errors import DataError, RunError, SettingsError
 from sightline.evaluation.calibration import softmax
 from sightline.evaluation.figures import confusion_picture
 from sightline.evaluation.metrics import evaluate as measure
 from sightline.evaluation.predictions import Predictions
 from sightline.evaluation.text import classification_report
-from sightline.models.inference import logits_of
 from sightline.run.folder import RunFolder
 from sightline.run.prepare import Prepared, prepare_table
 from sightline.run.progress import Screen
@@ -37,32 +37,52 @@ from sightline.run.progress import Screen
 EVAL_BATCH = 256
 
 
-def evaluate(run: str | Path, folder: str | Path | None = None, split: str = "test", out: str | Path | None = None) -> dict[str, Any]:
+def evaluate(
+    run: str | Path, folder: str | Path | None = None, split: str = "test", out: str | Path | None = None, views: int = 1
+) -> dict[str, Any]:
     """The content of `metrics.json`, which is also written.
 
     Args:
         run: a run folder, or a classifier folder where `folder` is given.
         folder: labelled images that are not the run's; None: a part of the run's own split.
         split: "test" or "val"; only without `folder`.
-        out: where to write; by default RUN/evaluation/SPLIT, or RUN/evaluation/NAME for another folder.
+        out: where to write; by default RUN/evaluation/SPLIT, or RUN/evaluation/NAME for another folder; with test-time
+            augmentation SPLIT-tta or NAME-tta.
+        views: test-time augmentation: the mean of so many views of each image, up to 10; 1: off.
 
     Raises:
         RunError: there is no such run, or its images are gone or changed.
         DataError: the part has no images.
     """
+    check_views(views)
     if folder is not None:
-        return _evaluate_folder(Path(run), Path(folder), out)
+        return _evaluate_folder(Path(run), Path(folder), out, views)
     opened = RunFolder.open(run)
     classifier = Classifier.load(opened.root)
     prepared = reopen(opened, opened.read_config())
     if split == "test":
         opened.note("evaluated", split=split, images=int((prepared.split.part == "test").sum()))
-    place = Path(out) if out is not None else opened.evaluation(split)
-    return evaluate_part(classifier, prepared, split, place)
+    place = Path(out) if out is not None else opened.evaluation(_named(split, views))
+    return evaluate_part(classifier, prepared, split, place, views)
 
 
-def reopen(run: RunFolder, config: Config, screen: Screen | None = None) -> Prepared:
+def check_views(views: int) -> None:
+    """Raises SettingsError where test-time augmentation has no such number of views."""
+    if not 1 <= views <= 10:
+        raise SettingsError(f"--tta takes 1 to 10 views, not {views}.")
+
+
+def _named(what: str, views: int) -> str:
+    """Figures of test-time augmentation do not take the place of the plain ones."""
+    return what if views == 1 else f"{what}-tta"
+
+
+def reopen(run: RunFolder, config: Config, screen: Screen | None = None, accept_changes: bool = False) -> Prepared:
     """The data of a run as it was, from its store; the split is that of `images.parquet`.
+
+    Args:
+        accept_changes: take the images as they are now: those that were there keep their part of the split, new ones go
+            where their twins are, or else to train.
 
     Raises:
         RunError: images are gone, new or changed: which.
@@ -72,8 +92,25 @@ def reopen(run: RunFolder, config: Config, screen: Screen | None = None) -> Prep
     if side == "auto":
         raise RunError(f"{run.config} has no data.store_size: it was not written by a finished preparation.")
     prepared = prepare_table(scan(source), config, side, screen.counter("decoding") if screen else None)
+    if accept_changes:
+        return _with_changes(run, prepared)
     _refuse_changes(run, prepared)
     return prepared
+
+
+def _with_changes(run: RunFolder, prepared: Prepared) -> Prepared:
+    """The images as they are now, in the parts that they or their twins had before."""
+    before = run.read_images().drop_nulls("split")
+    if tuple(sorted(set(before["label"]))) != tuple(sorted(prepared.classes)):
+        raise RunError(f"The classes are not those that {run.root} was trained on; train anew on the folder as it is.")
+    had = dict(zip(before["path"], before["split"], strict=True))
+    paths = prepared.table.usable["path"].to_list()
+    known = {int(group): had[path] for path, group in zip(paths, prepared.groups, strict=True) if path in had}
+    parts = [had.get(path) or known.get(int(group), "train") for path, group in zip(paths, prepared.groups, strict=True)]
+    part = np.array(parts)
+    if not (part == "train").any() or not (part == "val").any():
+        raise RunError(f"Of the images that {run.root} was trained on, no train or no val part is left; train anew.")
+    return replace(prepared, split=replace(prepared.split, part=part))
 
 
 def _refuse_changes(run: RunFolder, prepared: Prepared) -> None:
@@ -85,19 +122,20 @@ def _refuse_changes(run: RunFolder, prepared: Prepared) -> None:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise RunError(
             f"The images are not those that {run.root} was trained on; gone, new, changed or now split otherwise: {shown}. "
-            "Restore them, or train anew on the folder as it is."
+            "Restore them, train anew on the folder as it is, or go on with these images: `sightline train --resume RUN --accept-changes`."
         )
 
 
-def evaluate_part(classifier: Classifier, prepared: Prepared, split: str, place: Path) -> dict[str, Any]:
-    """Figures of one part of a split, written to `place`."""
+def evaluate_part(classifier: Classifier, prepared: Prepared, split: str, place: Path, views: int = 1) -> dict[str, Any]:
+    """Figures of one part of a split, written to `place`; with `views` above 1, of test-time augmentation."""
     rows = prepared.split.rows(split)
     if not len(rows):
         raise DataError(f"There is no {split} part to evaluate: the split gave it no image.")
-    batches = plain_batches(prepared.pixels, rows, classifier.preprocess.view, EVAL_BATCH, classifier.device.torch_device)
-    logits = logits_of(classifier.network, batches, classifier.device)
+    size = max(1, EVAL_BATCH // views)
+    batches = plain_batches(prepared.pixels, rows, classifier.preprocess.view, size, classifier.device.torch_device, views)
+    logits = classifier.logits(batches)
     ids = tuple(prepared.table.usable["path"].gather(rows))
-    return write_figures(classifier, ids, logits, prepared.labels[rows], prepared.split.twins[rows], place)
+    return write_figures(classifier, ids, logits, prepared.labels[rows], prepared.split.twins[rows], place, views)
 
 
 def write_figures(
@@ -107,11 +145,12 @@ def write_figures(
     labels: npt.NDArray[np.int64],
     twins: npt.NDArray[np.bool_],
     place: Path,
+    views: int = 1,
 ) -> dict[str, Any]:
     """`metrics.json`, `predictions.parquet`, `report.txt` and `confusion.png`."""
     calibrated = Predictions(ids, classifier.probabilities(logits), classifier.classes, labels)
     raw = Predictions(ids, softmax(logits), classifier.classes, labels)
-    metrics = measure(calibrated, uncalibrated=raw, twins=twins)
+    metrics = measure(calibrated, uncalibrated=raw, twins=twins) | {"views": views}
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     files.write_atomic(place / "predictions.parquet", calibrated.save)
@@ -124,7 +163,7 @@ def write_figures(
 # ---- another folder --------------------------------------------------------------------------------------------------
 
 
-def _evaluate_folder(run: Path, folder: Path, out: str | Path | None) -> dict[str, Any]:
+def _evaluate_folder(run: Path, folder: Path, out: str | Path | None, views: int) -> dict[str, Any]:
     classifier = Classifier.load(run)
     table = scan(folder)
     frame = table.usable
@@ -136,7 +175,7 @@ def _evaluate_folder(run: Path, folder: Path, out: str | Path | None) -> dict[st
         frame = frame.filter(pl.col("label").is_in(list(known)))
     if frame.is_empty():
         raise DataError(f"{folder} has none of the classes that the classifier knows: {', '.join(classifier.classes[:8])}.")
-    answers = classifier.classify([table.root / path for path in frame["path"]])
+    answers = classifier.classify([table.root / path for path in frame["path"]], views)
     if answers.unreadable:
         first = answers.paths[min(answers.unreadable)]
         screen.say(f"{len(answers.unreadable)} images cannot be read and are left out, such as {first}.")
@@ -144,8 +183,8 @@ def _evaluate_folder(run: Path, folder: Path, out: str | Path | None) -> dict[st
     if kept.is_empty():
         raise DataError(f"No image of {folder} can be read.")
     labels = np.array([known[name] for name in kept["label"]], dtype=np.int64)
-    place = Path(out) if out is not None else run / "evaluation" / (table.root.name or "folder")
-    return write_figures(classifier, tuple(kept["path"]), answers.logits, labels, _seen(run, table.root, kept), place)
+    place = Path(out) if out is not None else run / "evaluation" / _named(table.root.name or "folder", views)
+    return write_figures(classifier, tuple(kept["path"]), answers.logits, labels, _seen(run, table.root, kept), place, views)
 
 
 def _seen(run: Path, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:

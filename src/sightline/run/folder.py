@@ -87,6 +87,11 @@ class RunFolder:
         return self.root / "curves.png"
 
     @property
+    def lr_range(self) -> Path:
+        """The picture of the learning-rate range test."""
+        return self.root / "lr_range.png"
+
+    @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.root / "tensorboard"

@@ -23,6 +23,7 @@ from sightline.classifier import Answers, Classifier
 from sightline.data.images import decode
 from sightline.data.table import list_images
 from sightline.errors import DataError, SettingsError
+from sightline.run.evaluate import check_views
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,12 @@ class PredictionReport:
         return full, stems
 
 
-def predict(run: str | Path, paths: Sequence[str | Path], top: int = 5) -> PredictionReport:
+def predict(run: str | Path, paths: Sequence[str | Path], top: int = 5, views: int = 1) -> PredictionReport:
     """What the classifier of a run, or of a classifier folder, says of files, folders and glob patterns.
+
+    Args:
+        top: classes to name for each image.
+        views: test-time augmentation: the mean of so many views, 1 to 10.
 
     Raises:
         RunError: there is no classifier.
@@ -153,9 +158,10 @@ def predict(run: str | Path, paths: Sequence[str | Path], top: int = 5) -> Predi
     """
     if top < 1:
         raise SettingsError(f"--top must be at least 1, not {top}.")
+    check_views(views)
     found, left_out = find_inputs(paths)
     classifier = Classifier.load(run)
-    return PredictionReport(classifier, classifier.classify(found), min(top, len(classifier.classes)), left_out)
+    return PredictionReport(classifier, classifier.classify(found, views), min(top, len(classifier.classes)), left_out)
 
 
 def find_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, int]]:

@@ -11,6 +11,7 @@ Tensors are safetensors, the rest is JSON; nothing is ever unpickled. It gives u
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,23 +104,36 @@ def _read(folder: Path) -> State | None:
 # ---- what torch keeps, as tensors and facts --------------------------------------------------------------------------
 
 
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The state of an optimizer as {"optimizer.INDEX.NAME": tensor}; its groups are rebuilt from the settings."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{name}": torch.as_tensor(v) for i, values in state.items() for name, v in values.items() if v is not None}
+def pack_optimizer(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The state of an optimizer as {"optimizer.KEY.PARAMETER": tensor}; its groups are rebuilt from the settings.
+
+    Args:
+        names: of the parameters, in the optimizer's order. By name they can go into another one with other groups.
+    """
+    state = zip(names, _parameters(optimizer), strict=True)
+    return {
+        f"optimizer.{key}.{name}": torch.as_tensor(value)
+        for name, parameter in state
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if value is not None
+    }
 
 
-def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Puts the state back, each tensor in its parameter's device and memory order (fused kernels rely on it)."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for key, value in tensors.items():
-        kind, _, rest = key.partition(".")
-        if kind != "optimizer":
+def unpack_optimizer(optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: dict[str, torch.Tensor]) -> None:
+    """Puts the state of those parameters back that it has, in their device and memory order (fused kernels rely on it)."""
+    parameters = dict(zip(names, _parameters(optimizer), strict=True))
+    for entry, value in tensors.items():
+        kind, _, rest = entry.partition(".")
+        key, _, name = rest.partition(".")
+        if kind != "optimizer" or name not in parameters:
             continue
-        index, _, name = rest.partition(".")
-        parameter = parameters[int(index)]
+        parameter = parameters[name]
         if value.shape == parameter.shape and value.ndim > 0:
-            optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(value)
+            optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
         else:
             fused_on_device = optimizer.defaults.get("fused") and parameter.is_cuda
-            optimizer.state[parameter][name] = value.to(parameter.device) if fused_on_device else value
+            optimizer.state[parameter][key] = value.to(parameter.device) if fused_on_device else value.clone()
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

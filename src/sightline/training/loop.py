@@ -1,19 +1,21 @@
 """The training loop: every step is visible here, and a run that was killed goes on bit for bit.
 
-    trainer = Trainer(network, batches, loss, optimizer, schedule, lr, plan, device, checkpoints)
+    trainer = Trainer(network, phases, plan, device, checkpoints)
     trainer.resume(checkpoints.newest())
-    history = trainer.fit(validate, report, should_stop)
+    history = trainer.fit(report, should_stop)
 
-Nothing random is carried from step to step: torch's generators are set from (seed, step) before each step, the order
-and the views of an epoch from (seed, epoch). So a checkpoint is the weights, the optimizer's state and a few numbers.
-The best epoch is chosen on val alone. It gives up callbacks inside the step.
+Nothing random is carried from step to step: torch's generators are set from (seed, epoch, batch) before each step, the
+order and the views of an epoch from (seed, epoch). So a checkpoint is the weights, the optimizer's state and a few
+numbers. What changes in the middle of a run (batches, loss, update rule, what is frozen) is a `Stage`, opened when its
+first epoch comes. The best epoch is chosen on val alone. It gives up callbacks inside the step.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,13 +25,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sightline import files
-from sightline.config import TrainSettings
-from sightline.data.batches import TrainBatches
+from sightline.data.batches import Batch
 from sightline.device import Device
 from sightline.errors import TrainingError
+from sightline.models.freeze import Frozen
+from sightline.models.head import Network
 from sightline.randomness import seed_torch
+from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State, pack_optimizer, unpack_optimizer
+from sightline.training.ema import Ema
 from sightline.training.losses import Loss
+from sightline.training.lr_range import Range, range_test
 from sightline.training.schedule import Schedule
 
 Row = dict[str, Any]  # of history.csv
@@ -41,27 +47,79 @@ class Plan:
     """How long to train, and which epoch is best."""
 
     epochs: int
-    accumulate: int
-    clip_norm: float | None
     monitor: str  # a column of the history, such as "val_macro_f1"
     patience: int | None
     restore_best: bool
     seed: int
     checkpoint_seconds: float
+    ema: float | None
 
     @classmethod
     def of(cls, settings: TrainSettings) -> Plan:
         """The plan that the settings describe."""
         return cls(
             settings.epochs,
-            settings.accumulate,
-            settings.clip_norm,
             f"val_{settings.monitor}",
             settings.patience,
             settings.restore_best,
             settings.seed,
             settings.checkpoint_minutes * 60,
+            settings.ema,
         )
+
+
+class Batches(Protocol):
+    """What an epoch is made of."""
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from `start` on."""
+
+
+@dataclass
+class Stage:
+    """All that holds from one epoch on.
+
+    Attributes:
+        batches: what is trained on.
+        forward: turns the batches' inputs into logits: the network, or what comes after its kept prefix.
+        names: the network's names of the optimizer's parameters, in its order.
+        lr: the highest rate; each group of the optimizer may scale it (`lr_scale`).
+        first_step: the step with which the schedule begins.
+        frozen: what stays in evaluation mode.
+        validate: figures of the network on val, as columns `val_...`.
+    """
+
+    batches: Batches
+    forward: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    names: Sequence[str]
+    lr: float
+    schedule: Schedule
+    first_step: int
+    frozen: Frozen
+    accumulate: int
+    clip_norm: float | None
+    validate: Callable[[], Row]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run: its first epoch, from 0, and how its stage is opened.
+
+    Attributes:
+        open: makes the stage; the argument says whether the phase begins (True) or goes on from a checkpoint (False).
+        keeps_optimizer: whether the optimizer's state of the phase before is carried over.
+        keeps_schedule: whether the schedule of the phase before goes on.
+    """
+
+    first: int
+    open: Callable[[bool], Stage]
+    keeps_optimizer: bool = True
+    keeps_schedule: bool = True
 
 
 class Reporter(Protocol):
@@ -83,6 +141,7 @@ class Progress:
     step: int = 0  # updates done
     seen: int = 0  # images of this epoch so far
     seconds: float = 0.0  # of this epoch so far
+    phase: int = 0  # which the optimizer's state is of
     best_epoch: int | None = None
     best_value: float | None = None
     history: list[Row] = field(default_factory=list)
@@ -96,25 +155,23 @@ class Interruption(Exception):
 class Trainer:
     """One network and all that changes while it is trained."""
 
-    network: nn.Module
-    batches: TrainBatches
-    loss: Loss
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    lr: float
+    network: Network
+    phases: Sequence[Phase]
     plan: Plan
     device: Device
     checkpoints: Checkpoints
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device.torch_device)  # loss and hits of this epoch
+        # Of this epoch: loss and hits, each times images; norm of the gradients, and how many of them.
+        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device.torch_device)
+        self.ema = None if self.plan.ema is None else Ema(self.network, self.plan.ema)
+        self.stage: Stage | None = None
 
-    def fit(self, validate: Callable[[], Row], report: Reporter, should_stop: Callable[[], bool]) -> list[Row]:
+    def fit(self, report: Reporter, should_stop: Callable[[], bool]) -> list[Row]:
         """Trains to the last epoch or until patience ends; the network then has the best epoch's weights.
 
         Args:
-            validate: figures of the network on val, as columns `val_...`.
             should_stop: asked after each step; True saves and raises Interruption.
 
         Returns:
@@ -125,65 +182,117 @@ class Trainer:
             Interruption: stopped; `resume` goes on from here.
         """
         while not self._finished():
-            self._run_epoch(report, should_stop)
-            self._close_epoch(validate())
+            stage = self._enter_phase()
+            self._run_epoch(stage, report, should_stop)
+            self._close_epoch(stage, self._judged(stage))
             report.epoch(self.progress.history[-1])
             self._save()
             if should_stop() and not self._finished():
                 raise Interruption
         if self.plan.restore_best and self.progress.best_epoch is not None:
             self.network.load_state_dict(self.checkpoints.best(self.progress.best_epoch))
+        elif self.ema is not None:
+            self.network.load_state_dict(self.ema.state())
         return self.progress.history
 
-    def _run_epoch(self, report: Reporter, should_stop: Callable[[], bool]) -> None:
-        p, plan = self.progress, self.plan
+    def _run_epoch(self, stage: Stage, report: Reporter, should_stop: Callable[[], bool]) -> None:
+        p = self.progress
         saved = started = time.perf_counter()
         before = p.seconds
         self.network.train()
-        for images, labels in self.batches.epoch(p.epoch, p.batch):
-            if p.batch % plan.accumulate == 0:
-                self.optimizer.zero_grad(set_to_none=True)
-            self._step(images, labels)
+        stage.forward.train()
+        stage.frozen.hold(self.network)
+        for batch in stage.batches.epoch(p.epoch, p.batch):
+            if p.batch % stage.accumulate == 0:
+                stage.optimizer.zero_grad(set_to_none=True)
+            self._step(stage, batch)
             p.batch += 1
-            p.seen += len(labels)
+            p.seen += len(batch.labels)
             p.seconds = before + time.perf_counter() - started
-            report.batch(p.epoch, p.batch, len(self.batches), p.seen, float(self.sums[0]) / p.seen)
-            between_updates = p.batch % plan.accumulate == 0 or p.batch == len(self.batches)
-            if between_updates and p.batch < len(self.batches):
+            report.batch(p.epoch, p.batch, len(stage.batches), p.seen, float(self.sums[0]) / p.seen)
+            between_updates = p.batch % stage.accumulate == 0 or p.batch == len(stage.batches)
+            if between_updates and p.batch < len(stage.batches):
                 stop = should_stop()
-                if stop or time.perf_counter() - saved > plan.checkpoint_seconds:
+                if stop or time.perf_counter() - saved > self.plan.checkpoint_seconds:
                     self._save()
                     saved = time.perf_counter()
                 if stop:
                     raise Interruption
 
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def _step(self, stage: Stage, batch: Batch) -> None:
         """One batch: forward, loss, backward, and the update when enough batches are added up."""
-        p, plan = self.progress, self.plan
-        images = images.to(memory_format=self.device.memory_format)
-        seed_torch(plan.seed, "step", p.epoch, p.batch)  # dropout depends on where we are, not on how we came here
-        with self.device.autocast():
-            logits = self.network(images)
-        loss = self.loss(logits.float(), labels)
+        p = self.progress
+        seed_torch(self.plan.seed, "step", p.epoch, p.batch)  # dropout depends on where we are, not on how we came here
+        loss, logits = self._loss(stage, batch)
         if not math.isfinite(loss.item()):
-            raise TrainingError(self._keep_for_replay(images, labels))
-        (loss / self._group(p.batch)).backward()  # type: ignore[no-untyped-call]
-        self.sums[0] += loss.detach() * len(labels)
-        self.sums[1] += (logits.argmax(1) == labels).sum()
-        if (p.batch + 1) % plan.accumulate == 0 or p.batch + 1 == len(self.batches):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr * self.schedule.factor(p.step)
-            if plan.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), plan.clip_norm)
-            self.optimizer.step()
-            p.step += 1
+            raise TrainingError(self._keep_for_replay(batch))
+        (loss / _group(stage, p.batch)).backward()  # type: ignore[no-untyped-call]
+        self.sums[0] += loss.detach() * len(batch.labels)
+        self.sums[1] += (logits.argmax(1) == batch.labels).sum()
+        if (p.batch + 1) % stage.accumulate == 0 or p.batch + 1 == len(stage.batches):
+            self._update(stage)
 
-    def _group(self, batch: int) -> int:
-        """How many batches are added up for the update that `batch` belongs to; the epoch's last may be fewer."""
-        first = batch - batch % self.plan.accumulate
-        return min(self.plan.accumulate, len(self.batches) - first)
+    def _loss(self, stage: Stage, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch, and its logits."""
+        inputs = batch.inputs.to(memory_format=self.device.memory_format) if batch.inputs.ndim == 4 else batch.inputs
+        with self.device.autocast():
+            logits = stage.forward(inputs)
+        return stage.loss(logits.float(), batch.labels, batch.partner, batch.share), logits
 
-    def _close_epoch(self, figures: Row) -> None:
+    def _update(self, stage: Stage) -> None:
+        """The optimizer's step at this step's rate."""
+        p, factor = self.progress, stage.schedule.factor(self.progress.step - stage.first_step)
+        for group in stage.optimizer.param_groups:
+            group["lr"] = stage.lr * group["lr_scale"] * factor
+        trained = [parameter for group in stage.optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+        if stage.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(trained, stage.clip_norm, norm)
+        stage.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.network)
+        self.sums[2] += norm
+        self.sums[3] += 1
+        p.step += 1
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of the last step, for each factor that groups of parameters have."""
+        if self.stage is None:
+            return {}
+        return {f"x{group['lr_scale']:.3g}": float(group["lr"]) for group in self.stage.optimizer.param_groups}
+
+    def range_test(self) -> Range:
+        """The learning-rate range test on the first phase; network and optimizer are as before afterwards."""
+        before = {name: value.clone() for name, value in self.network.state_dict().items()}
+        stage = self.phases[0].open(False)
+        batches = enumerate(batch for epoch in itertools.count() for batch in stage.batches.epoch(epoch))
+        self.network.train()
+        stage.forward.train()
+        stage.frozen.hold(self.network)
+
+        def step(rate: float) -> float:
+            number, batch = next(batches)
+            seed_torch(self.plan.seed, "range", number)
+            stage.optimizer.zero_grad(set_to_none=True)
+            loss = self._loss(stage, batch)[0]
+            loss.backward()  # type: ignore[no-untyped-call]
+            for group in stage.optimizer.param_groups:
+                group["lr"] = rate * group["lr_scale"]
+            stage.optimizer.step()
+            return loss.item()
+
+        found = range_test(step)
+        self.network.load_state_dict(before)
+        return found
+
+    def _judged(self, stage: Stage) -> Row:
+        """Figures on val of the weights that would be kept."""
+        if self.ema is None:
+            return stage.validate()
+        with self.ema.applied(self.network):
+            return stage.validate()
+
+    def _close_epoch(self, stage: Stage, figures: Row) -> None:
         p = self.progress
         value = float(figures[self.plan.monitor])
         if not math.isfinite(value) or not math.isfinite(float(figures["val_loss"])):
@@ -194,13 +303,13 @@ class Trainer:
         better = p.best_value is None or (value < p.best_value if self.plan.monitor in LOWER_IS_BETTER else value > p.best_value)
         if better:
             p.best_value, p.best_epoch = value, p.epoch
-            self.checkpoints.save_best(self.network.state_dict(), p.epoch)
-        if self.schedule.plateau is not None:
-            self.schedule.plateau.update(value)
-        loss, hits = (self.sums / p.seen).tolist()
-        row = {"epoch": p.epoch + 1, "train_loss": loss, "train_accuracy": hits, **figures}
-        row |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": round(p.seconds, 3), "best": better}
-        p.history.append(row)
+            self.checkpoints.save_best(self.network.state_dict() if self.ema is None else self.ema.state(), p.epoch)
+        if stage.schedule.plateau is not None:
+            stage.schedule.plateau.update(value)
+        loss, hits, norm, updates = self.sums.tolist()
+        row = {"epoch": p.epoch + 1, "phase": p.phase + 1, "train_loss": loss / p.seen, "train_accuracy": hits / p.seen, **figures}
+        row |= {"lr": stage.lr * stage.schedule.factor(p.step - 1 - stage.first_step), "grad_norm": norm / updates}
+        p.history.append(row | {"seconds": round(p.seconds, 3), "best": better})
         p.epoch, p.batch, p.seen, p.seconds = p.epoch + 1, 0, 0, 0.0
         self.sums.zero_()
 
@@ -211,38 +320,87 @@ class Trainer:
         without_better = 0 if p.best_epoch is None else p.epoch - 1 - p.best_epoch
         return patience is not None and without_better >= patience and p.batch == 0
 
+    # ---- phases ------------------------------------------------------------------------------------------------------
+
+    def _enter_phase(self) -> Stage:
+        """The stage of the epoch that comes; where a phase begins, what fits of the one before goes into it."""
+        p = self.progress
+        number = max(i for i, phase in enumerate(self.phases) if phase.first <= p.epoch)
+        if self.stage is not None and number == p.phase:
+            return self.stage
+        before, self.stage = self.stage, self.phases[number].open(True)
+        if number > p.phase:
+            if before is not None:
+                self._begin(self.stage, number, pack_optimizer(before.optimizer, before.names), before.schedule.state())
+            p.phase = number
+        return self.stage
+
+    def _begin(self, stage: Stage, number: int, tensors: dict[str, torch.Tensor], plateau: Sequence[Any] | None) -> None:
+        """A phase begins: the optimizer's state and the schedule go on where it says so, on what it still trains."""
+        passed = self.phases[self.progress.phase + 1 : number + 1]
+        if all(phase.keeps_optimizer for phase in passed):
+            unpack_optimizer(stage.optimizer, stage.names, tensors)
+        if all(phase.keeps_schedule for phase in passed):
+            stage.schedule.load(plateau)
+
     # ---- saving and going on -----------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        assert self.stage is not None
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= pack_optimizer(self.optimizer) | {"sums": self.sums}
-        plateau = self.schedule.plateau
-        facts = dict(vars(self.progress)) | {"plateau": None if plateau is None else [plateau.best, plateau.bad, plateau.scale]}
+        tensors |= pack_optimizer(self.stage.optimizer, self.stage.names) | {"sums": self.sums}
+        if self.ema is not None:
+            tensors |= {f"ema.{name}": value for name, value in self.ema.state().items()}
+        facts = dict(vars(self.progress)) | {
+            "plateau": self.stage.schedule.state(),
+            "ema_updates": 0 if self.ema is None else self.ema.updates,
+        }
         self.checkpoints.save(State(tensors, facts))
         if self.progress.best_epoch is not None:
             self.checkpoints.forget_other_bests(self.progress.best_epoch)
 
     def resume(self, state: State) -> None:
         """Goes on from a checkpoint: the next step is the one that would have followed."""
-        network = {k.removeprefix("network."): v for k, v in state.tensors.items() if k.startswith("network.")}
-        self.network.load_state_dict(network)
-        unpack_optimizer(self.optimizer, state.tensors)
-        self.sums.copy_(state.tensors["sums"])
         facts = dict(state.facts)
-        kept = facts.pop("plateau")
-        if kept is not None and self.schedule.plateau is not None:
-            self.schedule.plateau.best, self.schedule.plateau.bad, self.schedule.plateau.scale = kept
-        self.progress = Progress(**facts)
+        plateau, updates = facts.pop("plateau"), facts.pop("ema_updates")
+        self.progress = p = Progress(**facts)
+        self.network.load_state_dict(_part(state.tensors, "network"))
+        if self.ema is not None:  # where the run had none so far, it begins with these weights
+            self.ema.load(_part(state.tensors, "ema") or self.network.state_dict(), updates)
+        self.sums.copy_(state.tensors["sums"])
+        if self._finished():
+            return
+        number = max(i for i, phase in enumerate(self.phases) if phase.first <= p.epoch)
+        self.stage = self.phases[number].open(number > p.phase)
+        if number > p.phase:  # a new phase takes over; an epoch that is running begins again
+            self._begin(self.stage, number, state.tensors, plateau)
+            p.phase, p.batch, p.seen, p.seconds = number, 0, 0, 0.0
+            self.sums.zero_()
+        else:
+            unpack_optimizer(self.stage.optimizer, self.stage.names, state.tensors)
+            self.stage.schedule.load(plateau)
 
-    def _keep_for_replay(self, images: torch.Tensor, labels: torch.Tensor) -> str:
+    def _keep_for_replay(self, batch: Batch) -> str:
         """Saves the batch and the weights that gave a loss which is no number; gives the message for the user."""
         p = self.progress
         folder: Path = self.checkpoints.folder.parent / "failed_batch"
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"images": images, "labels": labels, **{f"network.{k}": v for k, v in self.network.state_dict().items()}}
+        tensors = {name: value for name, value in batch._asdict().items() if value is not None}
+        tensors |= {f"network.{k}": v for k, v in self.network.state_dict().items()}
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "batch.safetensors")
         files.write_json(folder / "where.json", {"epoch": p.epoch + 1, "batch": p.batch, "seed": self.plan.seed})
         return (
             f"The loss is not finite in epoch {p.epoch + 1}, batch {p.batch + 1}. The batch and the weights are kept in {folder}. "
             "Lower train.lr, set train.clip_norm=1 or device.precision=float32."
         )
+
+
+def _group(stage: Stage, batch: int) -> int:
+    """How many batches are added up for the update that `batch` belongs to; the epoch's last may be fewer."""
+    first = batch - batch % stage.accumulate
+    return min(stage.accumulate, len(stage.batches) - first)
+
+
+def _part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The entries below NAME. without that word."""
+    return {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{name}.")}

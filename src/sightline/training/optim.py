@@ -1,21 +1,33 @@
-"""The update rule.
+"""The update rule, and which parameters it moves how fast.
 
     optimizer = build_optimizer(network, config.train, lr, fused=True)
+    for group in optimizer.param_groups: group["lr"] = lr * group["lr_scale"] * schedule.factor(step)
+    names = parameter_names(network, optimizer)         of its parameters, in its order
 
-Biases and the scales of norms are not decayed (Goyal et al. 2017; He et al. 2019, "Bag of tricks").
+Biases and the scales of norms are not decayed (Goyal et al. 2017; He et al. 2019, "Bag of tricks"). With
+`train.layer_decay` the rate falls from each layer to the one before it (Clark et al. 2020, ELECTRA; as timm does it),
+with `train.trunk_lr` it is lower for all but the head. It gives up rates for single layers.
 """
 
 from __future__ import annotations
 
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
 import torch
 from torch import nn
 
-from sightline.config import TrainSettings
+from sightline.models.head import Network
+from sightline.settings import TrainSettings
 
 # The highest rate of each optimizer. From scratch: measured with sightline_small on flowers-128px and simpsons-28px
 # (docs/log.md); pretrained: the common fine-tuning rates (Kornblith et al. 2019 for sgd, timm's recipes for adamw).
 SCRATCH_LR = {"sgd": 0.1, "adam": 2e-3, "adamw": 4e-3}
 PRETRAINED_LR = {"sgd": 0.01, "adam": 2e-4, "adamw": 2e-4}
+
+_HEAD = "head."
+_TRUNK = "trunk."
 
 
 def automatic_lr(optimizer: str, pretrained: bool) -> float:
@@ -23,9 +35,12 @@ def automatic_lr(optimizer: str, pretrained: bool) -> float:
     return (PRETRAINED_LR if pretrained else SCRATCH_LR)[optimizer]
 
 
-def build_optimizer(network: nn.Module, settings: TrainSettings, lr: float, fused: bool) -> torch.optim.Optimizer:
-    """SGD, Adam or AdamW over the parameters that are trained, in two groups: with weight decay and without."""
-    groups = _groups(network, settings.weight_decay)
+def build_optimizer(network: Network, settings: TrainSettings, lr: float, fused: bool) -> torch.optim.Optimizer:
+    """SGD, Adam or AdamW over the parameters that are trained.
+
+    Groups are by weight decay (or none) and by `lr_scale`, the factor of `lr`; the group with the highest comes first.
+    """
+    groups = _groups(network, settings, lr)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             groups,
@@ -38,9 +53,56 @@ def build_optimizer(network: nn.Module, settings: TrainSettings, lr: float, fuse
     return rule(groups, lr=lr, betas=settings.betas, amsgrad=settings.amsgrad, fused=fused)
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    trained = [p for p in network.parameters() if p.requires_grad]
+def parameter_names(network: Network, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The network's names of an optimizer's parameters, in the order of its groups."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _groups(network: Network, settings: TrainSettings, lr: float) -> list[dict[str, Any]]:
+    scales = _lr_scales(network, settings.layer_decay, settings.trunk_lr)
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            found.setdefault((scales[name], parameter.ndim > 1), []).append(parameter)
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": settings.weight_decay if decays else 0.0, "lr": lr * scale, "lr_scale": scale}
+        for (scale, decays), parameters in sorted(found.items(), key=lambda item: item[0], reverse=True)
     ]
+
+
+def _lr_scales(network: Network, layer_decay: float, trunk_lr: float) -> dict[str, float]:
+    """The factor of the rate for each parameter."""
+    distances = {} if layer_decay == 1 else distances_from_head(network)
+    return {
+        name: layer_decay ** distances.get(name, 0) * (1.0 if name.startswith(_HEAD) else trunk_lr)
+        for name, _ in network.named_parameters()
+    }
+
+
+def distances_from_head(network: Network) -> dict[str, int]:
+    """How many layers each parameter lies before the head, which has 0.
+
+    Layers of timm's networks are those that timm counts; what it counts to the class layer (a last norm) has 0 too. In
+    other trunks each of the outermost layers with parameters is one.
+    """
+    trunk = network.trunk
+    layers = _timm_layers(trunk) if hasattr(trunk, "group_matcher") else _outermost_layers(trunk)
+    last = layers.pop(_HEAD)
+    distances = {f"{_TRUNK}{name}": last - layer for name, layer in layers.items()}
+    return {name: distances.get(name, 0) for name, _ in network.named_parameters()}
+
+
+def _timm_layers(trunk: Any) -> dict[str, int]:
+    from timm.models import group_parameters
+
+    # A name that timm's patterns do not know counts to the class layer, which the trunk itself does not have.
+    named: Any = SimpleNamespace(named_parameters=lambda: chain(trunk.named_parameters(), [(_HEAD, None)]))
+    layers: dict[str, int] = group_parameters(named, trunk.group_matcher(coarse=False), reverse=True)
+    return layers
+
+
+def _outermost_layers(trunk: nn.Module) -> dict[str, int]:
+    names = [name for name, _ in trunk.named_parameters()]
+    order = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    return {**{name: order.index(name.partition(".")[0]) for name in names}, _HEAD: len(order)}

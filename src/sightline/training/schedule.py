@@ -5,14 +5,17 @@
     schedule.plateau.update(value)         after each epoch, for train.schedule=plateau
 
 Because the factor is a function of the step, nothing but the plateau's three numbers has to be kept for a resume.
+Steps count from where the schedule begins: with the run, or with the phase that restarts it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sightline.config import TrainSettings
+from sightline.settings import TrainSettings
 
 
 @dataclass
@@ -67,6 +70,15 @@ class Schedule:
             return self.drop ** (step // self.every)
         return self.plateau.scale if self.plateau is not None else 1.0
 
+    def state(self) -> list[Any] | None:
+        """What `load` goes on from; None where the step is enough."""
+        return None if self.plateau is None else [self.plateau.best, self.plateau.bad, self.plateau.scale]
+
+    def load(self, state: Sequence[Any] | None) -> None:
+        """Goes on from what `state` gave; nothing happens where there is no plateau."""
+        if self.plateau is not None and state is not None:
+            self.plateau.best, self.plateau.bad, self.plateau.scale = state
+
 
 def _one_cycle(done: float, rise: float) -> float:
     """From 1/25 up to 1 and down to 1/25,000, both along a half cosine (Smith 2018; torch's OneCycleLR)."""
@@ -76,9 +88,13 @@ def _one_cycle(done: float, rise: float) -> float:
     return end + (1 - end) * (1 + math.cos(math.pi * min((done - rise) / (1 - rise), 1.0))) / 2
 
 
-def build_schedule(settings: TrainSettings, steps_per_epoch: int) -> Schedule:
-    """The schedule that the settings name; only those that it uses are read."""
-    kind, total = settings.schedule, settings.epochs * steps_per_epoch
+def build_schedule(settings: TrainSettings, steps_per_epoch: int, total: int | None = None) -> Schedule:
+    """The schedule that the settings name; only those that it uses are read.
+
+    Args:
+        total: steps that it spans; by default those of all epochs.
+    """
+    kind, total = settings.schedule, settings.epochs * steps_per_epoch if total is None else total
     if kind == "onecycle":
         return Schedule(kind, total, rise=settings.onecycle_rise)
     warmup = round(settings.warmup * steps_per_epoch)

@@ -1,0 +1,238 @@
+"""A run whose data is ready: trained, calibrated, saved and judged.
+
+    metrics, notes = Fit(folder, given, reads, recipe, prepared, screen).go()
+
+It goes on from the newest checkpoint of the run folder, where there is one.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sightline import files
+from sightline.classifier import Classifier
+from sightline.config import Config, show, to_yaml
+from sightline.data.albumentations_file import load_albumentations
+from sightline.data.pipelines import Pipeline, from_callable
+from sightline.errors import Interrupted, TrainingError
+from sightline.evaluation.calibration import fit_temperature
+from sightline.evaluation.curves import curves_picture, range_picture
+from sightline.models.preprocess import Preprocess
+from sightline.run.evaluate import evaluate_part
+from sightline.run.folder import RunFolder
+from sightline.run.phases import Planned, Task, notes_of, plan_phases, train_batches
+from sightline.run.prepare import Prepared, limits
+from sightline.run.progress import Screen
+from sightline.run.settle import Recipe, choose_view, settled_values
+from sightline.run.stages import loop_phase, plain_logits, shift_of
+from sightline.training.checkpoint import Checkpoints
+from sightline.training.loop import Interruption, Plan, Reporter, Row, Trainer
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A run whose data is ready."""
+
+    folder: RunFolder
+    given: dict[str, Any]
+    reads: set[str]
+    recipe: Recipe
+    prepared: Prepared
+    screen: Screen
+    transform: Callable[[Any], Any] | None = None
+
+    def go(self) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+        """Trains, fits the temperature, saves the classifier and judges it; gives the figures, and what the user should know."""
+        recipe, device = self.recipe, self.recipe.device
+        view = choose_view(recipe, self.prepared)
+        network = recipe.built.network.to(device.torch_device).to(memory_format=device.memory_format)
+        pipeline = self._pipeline()
+        workers = limits(recipe.config).workers
+        task = Task(network, recipe.built.weights != "none", self.prepared, view, device, self.screen.say, pipeline, workers)
+        given = self.given | settled_values(recipe, view)
+        state = Checkpoints(self.folder.checkpoints).newest()
+        planned = plan_phases(given, task)
+        trainer = self._trainer(task, planned)
+        if state is not None:
+            trainer.resume(state)
+        elif planned[0].config.train.find_lr:
+            given |= self._measured_rate(trainer, task, planned)
+            planned = plan_phases(given, task)
+            trainer = self._trainer(task, planned)
+        config = planned[0].config
+        files.write_text(self.folder.config, to_yaml(config.with_values({"phases": given.get("phases", ())}), self.reads | {"phases"}))
+        notes = notes_of(planned)
+        for line in notes:
+            self.screen.say(line)
+        self._fit(trainer, task, planned)
+        best = trainer.progress.best_epoch or 0
+        shift = shift_of(next(one for one in reversed(planned) if one.epochs.start <= best).config, task.counts)
+        classifier = self._classifier(task, config, shift)
+        return self._judge(classifier, config), notes
+
+    def _pipeline(self) -> Pipeline | None:
+        """What makes the training views in place of augment.policy, if anything does."""
+        path = self.recipe.config.augment.albumentations
+        if self.transform is not None:
+            return from_callable(self.transform)
+        if path is None:
+            return None
+        pipeline = load_albumentations(Path(path))
+        for line in pipeline.notes:
+            self.screen.say(line)
+        return pipeline
+
+    def _trainer(self, task: Task, planned: Sequence[Planned]) -> Trainer:
+        phases = [loop_phase(task, one) for one in planned]
+        return Trainer(task.network, phases, Plan.of(planned[0].config.train), task.device, Checkpoints(self.folder.checkpoints))
+
+    def _measured_rate(self, trainer: Trainer, task: Task, planned: Sequence[Planned]) -> dict[str, Any]:
+        """The learning-rate range test: its picture, and the rate that `train.lr=auto` takes."""
+        found = trainer.range_test()
+        range_picture(found, self.folder.lr_range)
+        self.folder.note("measured rate", lr=found.suggestion)
+        if found.suggestion is None:
+            self.screen.say(f"The range test found no rate at which the loss falls; see {self.folder.lr_range}.")
+            return {}
+        taken = self.given.get("train.lr", "auto") == "auto"
+        self.screen.say(
+            f"The range test suggests a rate of {found.suggestion:.2g}{'' if taken else ', train.lr is kept'}; see {self.folder.lr_range}."
+        )
+        return {"train.lr": found.suggestion} if taken else {}
+
+    def _fit(self, trainer: Trainer, task: Task, planned: Sequence[Planned]) -> None:
+        config, folder = planned[0].config, self.folder
+        drawn = self.screen.reporter(config.train.epochs, len(planned[0].order))
+        reporter = _Recorder(folder, trainer, drawn, config, task, planned)
+        command = f"sightline train --resume {folder.root}"
+        try:
+            with _stop_signals() as should_stop:
+                history = trainer.fit(reporter, should_stop)
+        except Interruption:
+            folder.note("interrupted", epoch=trainer.progress.epoch + 1, step=trainer.progress.step)
+            raise Interrupted(f"Stopped in epoch {trainer.progress.epoch + 1}; everything is saved.", command) from None
+        except TrainingError as error:
+            folder.note("failed", reason=str(error))
+            raise
+        finally:
+            reporter.close()
+        folder.write_history(history)
+        curves_picture(history, folder.curves, phase_labels(planned))
+        best = trainer.progress
+        folder.note("trained", epochs=len(history), best_epoch=(best.best_epoch or 0) + 1, best_value=best.best_value)
+
+    def _classifier(self, task: Task, config: Config, shift: npt.NDArray[np.float32] | None) -> Classifier:
+        """Fits the temperature on val and saves the classifier."""
+        prepared, recipe = self.prepared, self.recipe
+        task.network.eval()
+        logits = plain_logits(task) if shift is None else plain_logits(task) + shift
+        temperature = fit_temperature(logits, prepared.labels[prepared.split.rows("val")])
+        preprocess = Preprocess(task.view, recipe.side, config.data.max_pixels)
+        about = {
+            "run": self.folder.root.name,
+            "model": config.model.name,
+            "trained_on": int((prepared.split.part == "train").sum()),
+            "temperature_note": temperature.note,
+        }
+        spec, added = recipe.built.spec, None if shift is None else tuple(float(value) for value in shift)
+        classifier = Classifier(task.network, spec, preprocess, prepared.classes, temperature.value, task.device, about, added)
+        classifier.save(self.folder.classifier)
+        return classifier
+
+    def _judge(self, classifier: Classifier, config: Config) -> dict[str, dict[str, Any]]:
+        """Figures on val, and once on test where there is one and it may be read."""
+        folder, prepared = self.folder, self.prepared
+        found = {"val": evaluate_part(classifier, prepared, "val", folder.evaluation("val"))}
+        if config.train.tensorboard:
+            _draw_figures(folder, config.train.epochs, found["val"])
+        tests = int((prepared.split.part == "test").sum())
+        if config.train.judge and tests:
+            folder.note("evaluated", split="test", images=tests)
+            found["test"] = evaluate_part(classifier, prepared, "test", folder.evaluation("test"))
+        return found
+
+
+def _draw_figures(folder: RunFolder, epoch: int, metrics: dict[str, Any]) -> None:
+    """The confusion matrix and each class's F1 on val, of the weights that were kept, for TensorBoard."""
+    from sightline.run.board import Board
+
+    board = Board(folder.tensorboard, epoch + 1)
+    try:
+        board.confusion(np.array(metrics["confusion"]), metrics["classes"], epoch)
+        rows = metrics["per_class"]
+        f1 = [np.nan if row["f1"]["value"] is None else row["f1"]["value"] for row in rows]
+        board.per_class_f1([row["name"] for row in rows], f1, epoch)
+    finally:
+        board.close()
+
+
+def phase_labels(planned: Sequence[Planned]) -> list[tuple[int, str]]:
+    """The first epoch of each phase after the first, and what it changes."""
+    return [(one.phase.first, ", ".join(f"{k}={show(v)}" for k, v in one.phase.changed.items())) for one in planned[1:]]
+
+
+class _Recorder:
+    """A reporter that writes `history.csv` and TensorBoard's files, and passes everything on to the screen."""
+
+    def __init__(self, run: RunFolder, trainer: Trainer, screen: Reporter, config: Config, task: Task, planned: Sequence[Planned]) -> None:
+        self.run, self.trainer, self.screen = run, trainer, screen
+        self.log_weights = config.train.log_weights
+        self.board = None
+        if config.train.tensorboard:
+            from sightline.run.board import Board
+
+            self.board = Board(run.tensorboard, trainer.progress.epoch + 1)
+            for one in planned:
+                if one.epochs.start >= trainer.progress.epoch:
+                    batch = next(train_batches(task, one, None).epoch(one.epochs.start))
+                    names = [task.prepared.classes[i] for i in batch.labels.tolist()]
+                    self.board.views(batch.inputs, task.view.mean, task.view.std, names, one.phase.first)
+
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+        self.screen.batch(epoch, done, batches, images, loss)
+
+    def epoch(self, row: Row) -> None:
+        self.run.write_history(self.trainer.progress.history)
+        self.screen.epoch(row)
+        if self.board is None:
+            return
+        self.board.scalars(row, self.trainer.rates())
+        if self.log_weights is not None and (row["epoch"] % self.log_weights == 0 or row["epoch"] == 1):
+            network = self.trainer.network
+            gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+            self.board.histograms(network, row["epoch"], gradients)
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM has come; a second Ctrl-C stops at once. Only the main thread can hear signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

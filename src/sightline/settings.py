@@ -1,0 +1,244 @@
+"""Every setting there is: its default, its checks and what it means, in one list a room.
+
+A field's description, range and `needs` make the help, the error sentences and `docs/settings.md`. `needs` names what
+decides whether a field is read at all: other settings, or a few words. "auto" values are resolved once, from the data
+and the machine, and saved resolved. It gives up nesting: every setting is `room.name`, but for `imbalance` and `phases`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Auto = Literal["auto"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(gt=0, le=1)]
+# A list is a tuple in Python, so the tuples are not strict; what they hold is.
+Pair = Annotated[tuple[Positive, Positive], Field(strict=False)]
+Fractions = Annotated[tuple[Fraction, Fraction, Fraction], Field(strict=False)]
+Scales = Annotated[tuple[Scale, Scale, Scale], Field(strict=False)]
+
+
+def setting(default: Any, description: str, *, needs: Sequence[str] = (), **checks: Any) -> Any:
+    """A field with its description and what it depends on: other settings, or a few words."""
+    return Field(default, description=description, json_schema_extra={"needs": list(needs)}, **checks)
+
+
+_NO_OWN_SPLIT = "images that are divided already"  # follows "has no effect with"
+
+
+class Settings(BaseModel):
+    """Frozen, strict (a bool is no int, a text is no number), and closed to unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    """Which pixels the network sees."""
+
+    size: Annotated[int, Field(ge=8, le=4096)] | Auto = setting(
+        "auto",
+        "side of the network's square input in pixels; auto: the pretrained network's own, or what the images have, at most 128",
+    )
+    fit: Literal["squash", "crop", "letterbox"] = setting(
+        "squash",
+        "how a picture that is not square meets the square input: squash it, cut out its centre, or pad it with grey",
+    )
+    store_size: Annotated[int, Field(ge=8, le=4096)] | Auto = setting(
+        "auto",
+        "long side of the stored pixels; auto: data.size, a third more for fit=crop; larger pictures are shrunk, smaller ones kept",
+    )
+    mean: Fractions | Auto = setting("auto", "mean of red, green and blue; auto: the pretrained network's, or the train part's")
+    std: Scales | Auto = setting("auto", "standard deviation of red, green and blue; auto: as data.mean")
+    max_pixels: int = setting(
+        64_000_000,
+        "a picture with more pixels is quarantined before it is decoded; Pillow itself refuses more than the largest value",
+        ge=1,
+        le=178_956_970,
+    )
+    store_gb: Annotated[float, Field(ge=0)] | Auto = setting(
+        "auto", "largest pixel store in gigabytes; auto: half of the free disk; above it files are decoded each epoch"
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] | Auto = setting("auto", "threads that decode files; auto: one a processor core")
+
+
+class SplitSettings(Settings):
+    """How images are divided where the folder does not already say so."""
+
+    fractions: Fractions = setting((0.7, 0.15, 0.15), "shares of train, val and test; they add up to 1", needs=[_NO_OWN_SPLIT])
+    seed: int = setting(0, "which images fall where", needs=[_NO_OWN_SPLIT], ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _check(self) -> SplitSettings:
+        if abs(sum(self.fractions) - 1) > 1e-6 or 0 in self.fractions[:2]:
+            raise ValueError("split.fractions must be three shares that add up to 1, train and val above 0, such as [0.7,0.15,0.15]")
+        return self
+
+
+class ModelSettings(Settings):
+    """The network."""
+
+    name: str = setting("sightline_small", "a network from `sightline models`: one of sightline's own or any of timm's")
+    weights: str = setting(
+        "auto",
+        "auto (pretrained where they can be had), pretrained, none, or a local .safetensors file",
+        needs=["model.name"],
+    )
+    freeze: str | Annotated[tuple[str, ...], Field(strict=False)] = setting(
+        "none",
+        "what is not trained: none, trunk (all but the head), until:LAYER (all before it), or a list of layers",
+    )
+    head: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False)] = setting(
+        (),
+        "widths of hidden layers in front of the class layer, such as [1600,1024]; timm networks only",
+        needs=["model.name"],
+    )
+    head_activation: Literal["relu", "gelu", "silu", "tanh"] = setting("relu", "between the head's layers", needs=["model.head"])
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "dropout before the class layer of a head", needs=["model.head"])
+    head_batch_norm: bool = setting(False, "batch norm after each hidden layer of the head", needs=["model.head"])
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = setting(
+        None, "dropout before the classifier; null: the network's own", needs=["model.name"]
+    )
+    drop_path: Annotated[float, Field(ge=0, lt=1)] | None = setting(
+        None, "stochastic depth of timm networks; null: the network's own", needs=["model.name"]
+    )
+    depth: int = setting(4, "blocks of model.name=searchable_cnn", needs=["model.name"], ge=1, le=8)
+    width: int = setting(32, "channels of the first block of model.name=searchable_cnn", needs=["model.name"], ge=4, le=512)
+
+
+class AugmentSettings(Settings):
+    """What training views may differ in. None takes the policy's value; `augment.policy=none` reads nothing else."""
+
+    policy: Literal["none", "flip", "light", "standard", "strong", "trivial"] = setting(
+        "standard", "the set of defaults for all below; trivial: one operation an image, of random strength"
+    )
+    flip: Fraction | None = setting(None, "probability of a left-right flip", needs=["augment.policy"])
+    vertical_flip: Fraction | None = setting(None, "probability of an up-down flip", needs=["augment.policy"])
+    crop_scale: Annotated[tuple[Scale, Scale], Field(strict=False)] | None = setting(
+        None, "smallest and largest share of the area that a random crop keeps", needs=["augment.policy"]
+    )
+    crop_ratio: Pair | None = setting(None, "smallest and largest width / height of a random crop", needs=["augment.policy"])
+    rotate: Annotated[float, Field(ge=0, le=180)] | None = setting(None, "largest rotation in degrees", needs=["augment.policy"])
+    shear: Annotated[float, Field(ge=0, le=60)] | None = setting(None, "largest horizontal shear in degrees", needs=["augment.policy"])
+    scale: Pair | None = setting(None, "smallest and largest magnification", needs=["augment.policy"])
+    translate: Annotated[float, Field(ge=0, le=1)] | None = setting(None, "largest shift as a share of the side", needs=["augment.policy"])
+    brightness: Fraction | None = setting(None, "factor drawn from [1 - b, 1 + b]", needs=["augment.policy"])
+    contrast: Fraction | None = setting(None, "factor drawn from [1 - c, 1 + c]", needs=["augment.policy"])
+    saturation: Fraction | None = setting(None, "factor drawn from [1 - s, 1 + s]", needs=["augment.policy"])
+    hue: Annotated[float, Field(ge=0, le=0.5)] | None = setting(
+        None, "largest turn of the colour circle, in turns", needs=["augment.policy"]
+    )
+    grey: Fraction | None = setting(None, "probability of a grey picture", needs=["augment.policy"])
+    fill: Literal["reflect", "constant"] = setting(
+        "reflect", "what lies outside the picture: its mirror image, or grey", needs=["augment.policy", "data.fit"]
+    )
+
+    erase: Fraction | None = setting(None, "probability that a rectangle is blotted out with noise", needs=["augment.policy"])
+    mixup: Annotated[float, Field(gt=0, le=10)] | None = setting(None, "MixUp: two pictures blended, shares from Beta(a, a); null: off")
+    cutmix: Annotated[float, Field(gt=0, le=10)] | None = setting(
+        None, "CutMix: a rectangle of another picture, its area from Beta(a, a); null: off; with mixup each takes half of the batches"
+    )
+    views: Annotated[int, Field(ge=1, le=10_000)] | Auto = setting(
+        "auto", "different views of an image over the whole run, used in turn; auto: a new one each epoch, or as many as train.prefix keeps"
+    )
+    albumentations: str | None = setting(
+        None, "a pipeline saved by Albumentations (.yaml or .json) in place of augment.policy; needs sightline[albumentations]"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> AugmentSettings:
+        for name in ("crop_scale", "crop_ratio", "scale"):
+            pair = getattr(self, name)
+            if pair is not None and pair[0] > pair[1]:
+                raise ValueError(f"augment.{name} must give the smaller number first")
+        return self
+
+
+class TrainSettings(Settings):
+    """The optimisation."""
+
+    epochs: int = setting(30, "passes over the train part", ge=1, le=100_000)
+    batch_size: int = setting(64, "images a step", ge=1, le=65536)
+    accumulate: int = setting(1, "batches whose gradients are added up for one step", ge=1, le=4096)
+    optimizer: Literal["sgd", "adam", "adamw"] = setting("adamw", "the update rule")
+    lr: Annotated[float, Field(gt=0, le=100)] | Auto = setting("auto", "the highest learning rate; auto: measured defaults a family")
+    weight_decay: float = setting(0.05, "decoupled for adamw, L2 for the others; not applied to biases and norms", ge=0, le=10)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = setting(0.9, "of sgd", needs=["train.optimizer"])
+    nesterov: bool = setting(True, "of sgd", needs=["train.optimizer"])
+    betas: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)] = setting(
+        (0.9, 0.999), "of adam and adamw", needs=["train.optimizer"]
+    )
+    amsgrad: bool = setting(False, "of adam and adamw", needs=["train.optimizer"])
+    schedule: Literal["constant", "step", "cosine", "onecycle", "plateau"] = setting("onecycle", "how the learning rate goes")
+    warmup: float = setting(0.0, "epochs of linear warm-up; onecycle has its own", needs=["train.schedule"], ge=0)
+    onecycle_rise: Annotated[float, Field(gt=0, lt=1)] = setting(0.25, "share of the run in which onecycle rises", needs=["train.schedule"])
+    step_epochs: int = setting(10, "epochs between the drops of step", needs=["train.schedule"], ge=1)
+    factor: Annotated[float, Field(gt=0, lt=1)] = setting(0.1, "what step and plateau multiply with", needs=["train.schedule"])
+    plateau_patience: int = setting(2, "epochs without progress before plateau drops the rate", needs=["train.schedule"], ge=0)
+    loss: Literal["auto", "cross_entropy", "focal", "ldam"] = setting("auto", "what is made smaller; auto: as imbalance says")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | Auto = setting(
+        "auto", "share of the target spread over all classes; auto: 0.1, and 0 with logit adjustment", needs=["train.loss"]
+    )
+    focal_gamma: Annotated[float, Field(ge=0, le=20)] = setting(
+        2.0, "how little easy images count with train.loss=focal", needs=["train.loss"]
+    )
+    focal_alpha: Annotated[float, Field(gt=0, le=100)] = setting(1.0, "factor of train.loss=focal", needs=["train.loss"])
+    ldam_margin: Annotated[float, Field(gt=0, le=10)] = setting(0.5, "largest margin of train.loss=ldam", needs=["train.loss"])
+    ldam_scale: Annotated[float, Field(gt=0, le=1000)] = setting(
+        30.0, "factor of the logits inside train.loss=ldam; the network's own stay as they are", needs=["train.loss"]
+    )
+    class_weights: Literal["auto", "none", "inverse", "effective"] = setting(
+        "auto", "weights of the classes in the loss: inverse frequency, or effective number; auto: as imbalance says"
+    )
+    effective_beta: Annotated[float, Field(ge=0, lt=1)] = setting(
+        0.999, "of train.class_weights=effective; 0: no weights, towards 1: inverse frequency", needs=["train.class_weights"]
+    )
+    sampler: Literal["auto", "shuffle", "balanced", "sqrt"] = setting(
+        "auto",
+        "which images an epoch shows: each once, or as many drawn so that classes (or the square roots of their sizes) weigh alike; "
+        "auto: as imbalance says",
+    )
+    views_per_class: Annotated[int, Field(ge=1, le=1_000_000)] | Auto | None = setting(
+        "auto", "an epoch shows so many augmented views of every class; null: as many as it has images; auto: as imbalance says"
+    )
+    logit_adjustment: Annotated[float, Field(ge=0, le=10)] | Auto = setting(
+        "auto", "tau: log class frequencies added to the logits in the loss, 1 is balanced softmax, 0 off; auto: as imbalance says"
+    )
+    posthoc_adjustment: Annotated[float, Field(ge=0, le=10)] | Auto = setting(
+        "auto", "tau: log class frequencies subtracted from the trained network's logits, 0 off; auto: as imbalance says"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = setting(1.0, "factor of the rate from each layer to the one before it")
+    trunk_lr: Annotated[float, Field(gt=0, le=10)] = setting(1.0, "factor of the rate for all but the head")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = setting(
+        None, "judge and keep a moving average of the weights with this decay, such as 0.999; null: the weights themselves"
+    )
+    reset_head: bool = setting(False, "a phase begins with a new head", needs=["a run's first phase"])
+    prefix: Literal["auto", "on", "off"] = setting(
+        "auto", "keep what the frozen part computes instead of computing it each epoch; auto: where it pays", needs=["model.freeze"]
+    )
+    find_lr: bool = setting(False, "measure the rate in a range test before training; train.lr=auto takes what it finds")
+    clip_norm: Annotated[float, Field(gt=0)] | None = setting(None, "largest norm of the gradient; null: any")
+    monitor: Literal["macro_f1", "balanced_accuracy", "accuracy", "loss"] = setting(
+        "macro_f1", "the figure on val that says which epoch is best"
+    )
+    patience: Annotated[int, Field(ge=1)] | None = setting(None, "epochs without a better one before training stops; null: never")
+    restore_best: bool = setting(True, "end with the weights of the best epoch; false: of the last")
+    seed: int = setting(0, "first weights, order, augmentation, dropout", ge=0, lt=2**63)
+    checkpoint_minutes: float = setting(5.0, "minutes between checkpoints inside an epoch", gt=0)
+    judge: bool = setting(True, "evaluate the test part once, at the end")
+    tensorboard: bool = setting(True, "write TensorBoard's scalars and pictures")
+    log_weights: Annotated[int, Field(ge=1)] | None = setting(
+        None, "epochs between histograms of each layer's weights and gradients in TensorBoard; null: none", needs=["train.tensorboard"]
+    )
+
+
+class DeviceSettings(Settings):
+    """Where and how it is computed."""
+
+    name: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "auto: bfloat16 where the device computes it natively")
+    threads: Annotated[int, Field(ge=1, le=1024)] | Auto = setting("auto", "processor threads; auto: the cores this process may use")
+    channels_last: bool = setting(True, "memory order of images; faster convolutions on most devices")
