@@ -4,6 +4,7 @@
     epoch FOLDER       a training epoch against the same network on random tensors (the floor)
     memory FOLDER      peak memory of scan and build, for the folder and for ten times as many images
     imbalance FOLDER   every remedy against imbalance on a long-tailed folder, several seeds (see benchmarks/imbalance.py)
+    transfer FOLDER    a frozen network with a new head, against the plain loop of a tutorial
     longtail FOLDER    makes a long-tailed folder of links from a balanced one
     startup            seconds of `sightline --help` and of `import sightline`
 
@@ -18,10 +19,10 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import epoch, imbalance, memory, pipeline, startup
+from benchmarks import epoch, imbalance, memory, pipeline, startup, transfer
 
 MEASURES = {"pipeline": pipeline.measure, "epoch": epoch.measure, "memory": memory.measure, "startup": startup.measure}
-MEASURES |= {"imbalance": imbalance.measure, "longtail": imbalance.make_longtail}
+MEASURES |= {"transfer": transfer.measure, "imbalance": imbalance.measure, "longtail": imbalance.make_longtail}
 
 
 def main() -> None:
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=None, help="input side; default: what sightline chooses")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--epochs", type=int, default=16, help="of each run of imbalance")
+    parser.add_argument("--freeze", default="trunk", help="model.freeze of transfer")
     parser.add_argument("--seeds", type=int, default=5, help="runs of imbalance for each remedy")
     parser.add_argument("--only", nargs="*", help="remedies; default: all")
     parser.add_argument("--set", nargs="*", help="further KEY=VALUE settings of each run of imbalance")

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from sightline.config import Config
-from sightline.data.augment import POLICIES, View
+from sightline.data.augment import View
 from sightline.data.batches import TrainBatches, image_keys
+from sightline.data.policy import POLICIES
 from sightline.data.store import Limits, open_pixels
 from sightline.data.table import scan
 from sightline.device import choose

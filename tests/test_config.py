@@ -21,7 +21,7 @@ from sightline.config import (
     to_yaml,
     watch,
 )
-from sightline.data.augment import choose_policy
+from sightline.data.policy import choose_policy
 from sightline.errors import SettingsError
 
 

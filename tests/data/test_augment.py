@@ -17,7 +17,9 @@ from torchvision.transforms.v2 import functional as F
 from sightline import randomness
 from sightline.config import Config, watch
 from sightline.data import augment
-from sightline.data.augment import FITS, POLICIES, Policy, Stored, View, choose_policy, plain_views, training_views
+from sightline.data import erase as erasing
+from sightline.data.augment import FITS, Stored, View, plain_views, training_views
+from sightline.data.policy import POLICIES, Policy, choose_policy
 from sightline.settings import AugmentSettings
 
 Array = npt.NDArray[Any]
@@ -357,7 +359,7 @@ def test_the_noises_hash_is_that_of_all_other_draws() -> None:
     words = np.random.default_rng(0).integers(0, 2**64, 1000, dtype=np.uint64)
     with np.errstate(over="ignore"):
         expected = randomness._mix(words)
-    assert np.array_equal(augment._hashed(torch.from_numpy(words.view(np.int64))).numpy().view(np.uint64), expected)
+    assert np.array_equal(erasing._hashed(torch.from_numpy(words.view(np.int64))).numpy().view(np.uint64), expected)
 
 
 def test_only_the_rectangle_changes_and_only_in_erased_views() -> None:

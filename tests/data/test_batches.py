@@ -16,8 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data.augment import POLICIES, Stored, View, plain_views, training_views
+from sightline.data.augment import Stored, View, plain_views, training_views
 from sightline.data.batches import Mixing, Order, TrainBatches, image_keys, mean_and_std, plain_batches
+from sightline.data.policy import POLICIES
 from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
 from sightline.data.table import scan
 from sightline.errors import DataError

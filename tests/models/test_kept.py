@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline import files
-from sightline.data.augment import POLICIES, View
+from sightline.data.augment import View
+from sightline.data.policy import POLICIES
 from sightline.errors import DiskError
 from sightline.models.kept import KeptFeatures, find, keep, prefix_key
 

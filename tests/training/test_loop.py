@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from sightline.data.augment import POLICIES, View
+from sightline.data.augment import View
 from sightline.data.batches import Order, TrainBatches
+from sightline.data.policy import POLICIES
 from sightline.device import Device
 from sightline.errors import TrainingError
 from sightline.models.freeze import freeze

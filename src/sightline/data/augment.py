@@ -16,15 +16,16 @@ instead of 31 steps, and shears about the centre instead of the upper left corne
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from sightline.data import colour, geometry
+from sightline.data.erase import erase
+from sightline.data.policy import POLICIES, Policy
 from sightline.randomness import uniform
-from sightline.settings import AugmentSettings
 
 Triple = tuple[float, float, float]
 Pair = tuple[float, float]
@@ -56,98 +57,6 @@ class View:
     def grey(self) -> Triple:
         """The colour, in [0, 255], that normalises to zero: what lies outside of a picture."""
         return (self.mean[0] * 255, self.mean[1] * 255, self.mean[2] * 255)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What training views may differ in; the words are those of the settings `augment.*`. The defaults change nothing.
-
-    Attributes:
-        trivial: one operation of TrivialAugment an image, of random strength, in place of all moves and colours.
-    """
-
-    flip: float = 0.0
-    vertical_flip: float = 0.0
-    crop_scale: Pair = (1.0, 1.0)
-    crop_ratio: Pair = (3 / 4, 4 / 3)
-    rotate: float = 0.0
-    shear: float = 0.0
-    scale: Pair = (1.0, 1.0)
-    translate: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    grey: float = 0.0
-    fill: str = "reflect"
-    erase: float = 0.0
-    trivial: bool = False
-
-    def __post_init__(self) -> None:
-        pairs = (self.crop_scale, self.crop_ratio, self.scale)
-        if any(not 0 < low <= high for low, high in pairs) or self.crop_scale[1] > 1 or self.fill not in ("reflect", "constant"):
-            raise ValueError(f"no policy has these values: {self}")
-        plain = replace(self, trivial=False) if self.trivial else None
-        if plain and (plain.moves or plain.colours):
-            raise ValueError(f"no policy has these values, trivial has its own: {self}")
-
-    @property
-    def crops(self) -> bool:
-        """Whether views are random crops."""
-        return self.crop_scale != (1.0, 1.0)
-
-    @property
-    def moves(self) -> bool:
-        """Whether views are turned, sheared, magnified or shifted."""
-        return bool(self.trivial or self.rotate or self.shear or self.translate or self.scale != (1.0, 1.0))
-
-    @property
-    def colours(self) -> bool:
-        """Whether colours change."""
-        return bool(self.trivial or self.brightness or self.contrast or self.saturation or self.hue or self.grey)
-
-
-POLICIES: dict[str, Policy] = {
-    "none": Policy(),
-    "flip": Policy(flip=0.5),
-    "light": Policy(flip=0.5, crop_scale=(0.7, 1.0), brightness=0.1, contrast=0.1),
-    "standard": Policy(flip=0.5, crop_scale=(0.35, 1.0), brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02),
-    "strong": Policy(
-        flip=0.5,
-        crop_scale=(0.2, 1.0),
-        rotate=15,
-        shear=8,
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        hue=0.05,
-        grey=0.1,
-        erase=0.25,
-    ),
-    "trivial": Policy(flip=0.5, trivial=True),
-}
-_BESIDE_TRIVIAL = ("flip", "vertical_flip", "crop_scale", "erase")  # what the one operation leaves open
-
-
-def choose_policy(settings: AugmentSettings, fit: str) -> Policy:
-    """The policy's values, with those that the settings give in their place.
-
-    Only what can have an effect is read: nothing more with `augment.policy=none`, no ranges with `trivial`, which has its
-    own; the ratio only where there are random crops, the fill only where views can leave the picture and the outside is
-    not grey anyway (letterbox).
-    """
-    policy = POLICIES[settings.policy]
-    if settings.policy == "none":
-        return policy
-    names = [f.name for f in fields(Policy) if f.name not in ("crop_ratio", "fill", "trivial")]
-    names = [name for name in names if not policy.trivial or name in _BESIDE_TRIVIAL]
-    own = {name: getattr(settings, name) for name in names}
-    policy = replace(policy, **{name: value for name, value in own.items() if value is not None})
-    if policy.crops and settings.crop_ratio is not None:
-        policy = replace(policy, crop_ratio=settings.crop_ratio)
-    if policy.moves and fit != "letterbox":
-        policy = replace(policy, fill=settings.fill)
-    return policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,65 +232,3 @@ def _trivial_colours(strengths: dict[str, geometry.Floats]) -> colour.Floats:
     """(B, 5, 5)."""
     done = colour.contrast(1 + strengths["contrast"]) @ colour.brightness(1 + strengths["brightness"])
     return colour.saturation(1 + strengths["saturation"]) @ done
-
-
-# ---- erasing ---------------------------------------------------------------------------------------------------------
-
-ERASED_AREA = (0.02, 0.33)
-ERASED_RATIO = (0.3, 3.3)  # height / width
-
-
-def erase(views: torch.Tensor, draws: geometry.Floats, probability: float) -> torch.Tensor:
-    """Random erasing (Zhong et al. 2017), in place: in some views a rectangle becomes normal noise, one draw a value.
-
-    The area is uniform in 2 to 33 % of the view, the logarithm of height / width uniform among those in 0.3 to 3.3 that
-    fit. The noise is a hash of (draw, pixel), made on the device, for the erased pixels only.
-
-    Args:
-        views: (B, 3, size, size), normalised.
-        draws: (B, 6) in [0, 1).
-    """
-    rows, size = np.flatnonzero(draws[:, 0] < probability), views.shape[2]
-    if not len(rows):
-        return views
-    top, left, height, width = _rectangles(draws[rows, 1:5], size)
-    starts = (draws[rows, 5] * 2.0**53).astype(np.int64)
-    areas, corners = height * width, rows * 3 * size**2 + top * size + left
-    lines = torch.from_numpy(np.stack([areas, np.cumsum(areas) - areas, width, corners, starts])).to(views.device)
-    count = int(areas.sum())  # so that the device need not be asked
-    which = torch.repeat_interleave(lines[0], output_size=count)  # (P,) the rectangle of each erased pixel
-    first, wide, corner, start = (line.index_select(0, which) for line in lines[1:])
-    place = torch.arange(count, device=views.device).sub_(first)
-    down = place // wide
-    spot = corner.add_(place).add_(down.mul_(wide.neg_().add_(size)))  # corner + place % wide + size * down
-    values = _normal(start, place).to(views.dtype)
-    for channel, value in enumerate(values):
-        views.put_(spot + channel * size**2, value)
-    return views
-
-
-def _rectangles(draws: geometry.Floats, size: int) -> npt.NDArray[np.int64]:
-    """(4, n): top, left, height and width in pixels; `draws` (n, 4)."""
-    area = _between(draws[:, 0], ERASED_AREA)
-    least, most = np.maximum(ERASED_RATIO[0], area), np.minimum(ERASED_RATIO[1], 1 / area)
-    ratio = least * (most / least) ** draws[:, 1]
-    extent = np.clip(np.rint(np.sqrt([area * ratio, area / ratio]) * size), 1, size)
-    corner = np.floor(draws[:, 2:4].T * (size - extent + 1))
-    return np.concatenate([corner, extent]).astype(np.int64)
-
-
-def _normal(start: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """(3, P) float32, standard normal: 63 bits of a SplitMix64 counter, 21 a value, through the inverse of the normal law."""
-    bits = _hashed(start.add_((place + 1).mul_(_GOLDEN)))
-    thirds = torch.stack([bits >> 43, bits >> 22, bits >> 1]).bitwise_and_(2**21 - 1)
-    return thirds.to(torch.float32).add_(0.5).mul_(2.0**-20).sub_(1).erfinv_().mul_(2**0.5)
-
-
-_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # torch has no unsigned arithmetic; what wraps has the same bits
-
-
-def _hashed(z: torch.Tensor) -> torch.Tensor:
-    """SplitMix64's finaliser, as in `randomness`, on int64 of any device; `&` makes the shifts logical."""
-    z = ((z >> 30).bitwise_and_(2**34 - 1)).bitwise_xor_(z).mul_(0xBF58476D1CE4E5B9 - 2**64)
-    z = ((z >> 27).bitwise_and_(2**37 - 1)).bitwise_xor_(z).mul_(0x94D049BB133111EB - 2**64)
-    return ((z >> 31).bitwise_and_(2**33 - 1)).bitwise_xor_(z)

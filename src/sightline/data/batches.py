@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sightline.data.augment import Policy, Stored, View, plain_views, test_views, training_views
+from sightline.data.augment import Stored, View, plain_views, test_views, training_views
 from sightline.data.mix import mix
 from sightline.data.pipelines import Pipeline, pipeline_batches
+from sightline.data.policy import Policy
 from sightline.data.store import Pixels, PixelStore
 from sightline.randomness import key, numbered, permutation
 

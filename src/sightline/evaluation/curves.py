@@ -116,6 +116,7 @@ def _style_alone(axes: Axes, values: np.ndarray) -> None:
     if len(positive) and positive.max() > 20 * positive.min():
         axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())  # within two decades a log axis would name every line
 
 
 def _mark_best(axes: Axes, best: float | None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from sightline.config import Config, build, phases_of, refuse_inert, watch
-from sightline.data.augment import choose_policy
+from sightline.data.policy import choose_policy
 from sightline.models.head import Network
 from sightline.run.phases import with_remedy
 from sightline.run.stages import shift_of

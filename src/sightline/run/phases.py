@@ -18,9 +18,10 @@ import numpy.typing as npt
 import torch
 
 from sightline.config import Config, Phase, build, phases_of, show
-from sightline.data.augment import POLICIES, View, choose_policy
+from sightline.data.augment import View
 from sightline.data.batches import Mixing, Order, Piped, TrainBatches
 from sightline.data.pipelines import Pipeline
+from sightline.data.policy import POLICIES, choose_policy
 from sightline.device import Device
 from sightline.models.head import Network
 from sightline.run.prepare import Prepared
