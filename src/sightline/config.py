@@ -306,7 +306,7 @@ def _words(schema: Mapping[str, Any]) -> str:
     if schema["type"] == "array":
         item = schema["items"] if "items" in schema else schema["prefixItems"][0]
         count = f"{schema['maxItems']} " if "maxItems" in schema else ""
-        return f"a list of {count}{_words(item).removeprefix('a ').replace('number', 'numbers')}"
+        return f"a list of {count}{_words(item).removeprefix('a ').replace('number', 'numbers').replace('mapping', 'mappings')}"
     kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"}
     return kinds.get(schema["type"], str(schema["type"])) + _range(schema)
 

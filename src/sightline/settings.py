@@ -87,6 +87,9 @@ class ModelSettings(Settings):
         "auto (pretrained where they can be had), pretrained, none, or a local .safetensors file",
         needs=["model.name"],
     )
+    partial_weights: bool = setting(
+        False, "load what fits of a file that does not fit as a whole, and leave the rest random", needs=["model.weights"]
+    )
     freeze: str | Annotated[tuple[str, ...], Field(strict=False)] = setting(
         "none",
         "what is not trained: none, trunk (all but the head), until:LAYER (all before it), or a list of layers",
@@ -113,7 +116,7 @@ class AugmentSettings(Settings):
     """What training views may differ in. None takes the policy's value; `augment.policy=none` reads nothing else."""
 
     policy: Literal["none", "flip", "light", "standard", "strong", "trivial"] = setting(
-        "standard", "the set of defaults for all below; trivial: one operation an image, of random strength"
+        "standard", "what null stands for in the settings below; trivial: one operation an image, of random strength"
     )
     flip: Fraction | None = setting(None, "probability of a left-right flip", needs=["augment.policy"])
     vertical_flip: Fraction | None = setting(None, "probability of an up-down flip", needs=["augment.policy"])

@@ -84,3 +84,18 @@ def test_a_head_that_fits_is_loaded_and_noted():
     (note,) = weights.fill_head(head, {"weight": torch.ones(3, 2), "bias": torch.ones(3)}, "w")
     assert "was loaded" in note
     assert torch.equal(head.weight, torch.ones(3, 2))
+
+
+def test_what_fits_is_loaded_where_it_was_asked_for_and_the_rest_is_named() -> None:
+    torch.manual_seed(0)
+    module, other = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4)), nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5))
+    before = module[1].weight.clone()
+    (note,) = weights.fill_partly(module, other.state_dict(), "w.safetensors")
+    assert torch.equal(module[0].weight, other[0].weight)
+    assert torch.equal(module[1].weight, before)
+    assert note == (
+        "2 of 4 tensors were loaded from w.safetensors; the others STAY RANDOM (of another shape: 1.weight is 5x3 for 4x3, 1.bias is 5 for 4)."
+    )
+    assert weights.fill_partly(module, module.state_dict(), "w") == ()
+    with pytest.raises(ModelError, match="Nothing of the weights w fits"):
+        weights.fill_partly(module, {"x": torch.ones(1)}, "w")

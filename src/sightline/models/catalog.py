@@ -263,6 +263,8 @@ def _own_weights(model: ModelSettings, network: Network) -> tuple[str, tuple[str
         raise ModelError(f"{model.name} has no published weights; choose model.weights=none, or a file of your own.")
     source = str(weights.weight_file(model.weights))
     trunk, head = weights.split(weights.read(Path(source)))
+    if model.partial_weights:
+        return source, weights.fill_partly(network.trunk, trunk, source) + weights.fill_head(network.head, head, source)
     weights.fill(network.trunk, trunk, source)
     return source, weights.fill_head(network.head, head, source)
 
@@ -274,7 +276,8 @@ def _build_timm(model: ModelSettings, classes: int, size: int | None) -> Built:
     options = pretrained.options_for(name, size, model.drop_path)
     features = pretrained.measure(name, options, size or native)
     head = _head_options(model)
-    loaded = pretrained.trunk(name, options, model.weights)
+    partial = model.weights not in ("auto", "pretrained", "none") and model.partial_weights
+    loaded = pretrained.trunk(name, options, model.weights, partial)
     network = Network(loaded.trunk, mlp_head(features, classes=classes, **head))
     notes = loaded.notes
     if loaded.head is not None:

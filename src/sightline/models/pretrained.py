@@ -25,7 +25,7 @@ from torch import nn
 
 from sightline.errors import ModelError
 from sightline.models.head import CLASS_LAYER
-from sightline.models.weights import Tensors, first_line, is_ours, read, split, weight_file
+from sightline.models.weights import Tensors, fill_partly, first_line, is_ours, read, split, weight_file
 
 Options = dict[str, Any]
 Triple = tuple[float, float, float]
@@ -152,8 +152,8 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-def trunk(name: str, options: Options, wanted: str) -> Loaded:
-    """The trunk with the weights that `model.weights` asks for.
+def trunk(name: str, options: Options, wanted: str, partial: bool = False) -> Loaded:
+    """The trunk with the weights that `model.weights` asks for; `partial` takes what fits of a file that does not.
 
     Raises:
         ModelError: they cannot be had or do not fit; `auto` starts from scratch then, and notes why.
@@ -168,7 +168,7 @@ def trunk(name: str, options: Options, wanted: str) -> Loaded:
         except ModelError as error:
             note = f"{name} STARTS FROM SCRATCH, with random weights, which needs far more images and epochs. {error}"
             return Loaded(make(name, options), "none", notes=(note,))
-    return _from_file(name, options, weight_file(wanted))
+    return (_partly if partial else _from_file)(name, options, weight_file(wanted))
 
 
 def _from_hub(name: str, options: Options) -> Loaded:
@@ -187,6 +187,13 @@ def _from_file(name: str, options: Options, file: Path) -> Loaded:
     module, _ = load(name, options, tensors, str(file))
     note = f"{file} is from sightline: give data.mean and data.std as in that run, they are not in the file."
     return Loaded(module, str(file), head, notes=(note,))
+
+
+def _partly(name: str, options: Options, file: Path) -> Loaded:
+    """What fits of a file; the normalisation is then the images' own, for nobody knows what these weights saw."""
+    tensors, module = read(file), make(name, options)
+    own = split(tensors)[0] if is_ours(tensors) else tensors
+    return Loaded(module, str(file), notes=fill_partly(module, own, str(file)))
 
 
 def _triple(values: Sequence[float]) -> Triple:

@@ -69,6 +69,21 @@ def fill(module: nn.Module, tensors: Tensors, source: str) -> None:
     module.load_state_dict(tensors)
 
 
+def fill_partly(module: nn.Module, tensors: Tensors, source: str) -> tuple[str, ...]:
+    """Loads the tensors that have a place of their name and shape; the notes say how many, and what is left random.
+
+    Raises:
+        ModelError: none has.
+    """
+    own = module.state_dict()
+    fitting = {key: tensor for key, tensor in tensors.items() if key in own and own[key].shape == tensor.shape}
+    if not fitting:
+        raise ModelError(f"Nothing of the weights {source} fits this network: {mismatch(module, tensors)}.")
+    module.load_state_dict(fitting, strict=False)
+    wrong = mismatch(module, tensors)
+    return (f"{len(fitting)} of {len(own)} tensors were loaded from {source}; the others STAY RANDOM ({wrong}).",) if wrong else ()
+
+
 def fill_head(head: nn.Module, tensors: Tensors, source: str) -> tuple[str, ...]:
     """Loads the class layers where all of them fit, else leaves the head as it is; either way the notes say so."""
     wrong = mismatch(head, tensors)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sightline.config import describe, show
+from sightline.config import allowed, describe, show
 from sightline.errors import SettingsError
 
 
@@ -37,17 +37,21 @@ def models_table(found: list[dict[str, Any]]) -> str:
 
 def list_settings(pattern: str) -> list[dict[str, Any]]:
     """The settings with the pattern in their name; raises SettingsError where there are none."""
-    found = [{"name": path, "default": info.default, "about": info.description} for path, info in describe().items() if pattern in path]
+    found = [
+        {"name": path, "default": info.default, "may_be": allowed(path), "about": info.description}
+        for path, info in describe().items()
+        if pattern in path
+    ]
     if not found:
         raise SettingsError(f"No setting has '{pattern}' in its name; `sightline settings` lists all.")
     return found
 
 
 def settings_table(found: list[dict[str, Any]]) -> str:
-    """Name, default and meaning of each."""
-    table = _table("setting", "default", "what it is")
+    """Name, default, allowed values and meaning of each."""
+    table = _table("setting", "default", "may be", "what it is")
     for one in found:
-        table.add_row(one["name"], show(one["default"]), one["about"])
+        table.add_row(one["name"], show(one["default"]), one["may_be"], one["about"])
     return _text(table)
 
 
