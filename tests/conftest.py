@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two tests at once on two cores: spinning threads would slow each other
@@ -57,3 +58,14 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
 def folder(make_folder: Callable[..., Path]) -> Path:
     """Three classes, 20, 14 and 8 images."""
     return make_folder("photos", {"blue": 20, "green": 14, "red": 8})
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
