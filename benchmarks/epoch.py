@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ import torch
 
 from sightline.config import Config
 from sightline.data.augment import View
-from sightline.data.batches import TrainBatches, image_keys
+from sightline.data.batches import Batch, Order, TrainBatches, image_keys
 from sightline.data.policy import POLICIES
 from sightline.data.store import Limits, open_pixels
 from sightline.data.table import scan
 from sightline.device import choose
 from sightline.models.catalog import build
+from sightline.models.freeze import freeze
 from sightline.training.checkpoint import Checkpoints
-from sightline.training.loop import Plan, Row, Trainer
+from sightline.training.imbalance import settle
+from sightline.training.loop import Phase, Plan, Row, Stage, Trainer
 from sightline.training.losses import build_loss
-from sightline.training.optim import build_optimizer
+from sightline.training.optim import build_optimizer, parameter_names
 from sightline.training.schedule import build_schedule
 
 ROUNDS = 5
@@ -38,15 +41,21 @@ class Silent:
         """Nothing."""
 
 
-class RandomTensors(TrainBatches):
-    """The same batches, but made before the clock starts."""
+class RandomTensors:
+    """Batches of the same sizes, made before the clock starts, as the network wants them."""
 
-    def epoch(self, epoch: int, start: int = 0) -> Any:
+    def __init__(self, like: TrainBatches, memory_format: torch.memory_format) -> None:
+        self.like, side = like, like.view.size
+        sizes = {len(positions) for positions, _ in like.order.epoch(0)}
+        self.ready = {n: torch.randn(n, 3, side, side).to(like.precision, memory_format=memory_format) for n in sizes}
+
+    def __len__(self) -> int:
+        return len(self.like)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Images and labels that are there already."""
-        if not hasattr(RandomTensors, "ready"):
-            RandomTensors.ready = {n: torch.randn(n, 3, self.view.size, self.view.size) for n in {len(r) for r in self.order(0)}}
-        for rows in self.order(0):
-            yield RandomTensors.ready[len(rows)], torch.from_numpy(self.labels[rows])
+        for positions, _ in self.like.order.epoch(epoch):
+            yield Batch(self.ready[len(positions)], torch.from_numpy(self.like.labels[self.like.rows[positions]]))
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -61,18 +70,31 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         rows = np.arange(len(table))[:: max(1, len(table) // 3000)]
         view = View(side, "squash", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
         network = build(config.model, len(table.classes), size=side).network.to(memory_format=device.memory_format)
-        keys = image_keys(table.frame["path"])
-        parts = (pixels, rows, labels, keys, view, POLICIES["standard"], config.train.batch_size, 0, torch.device("cpu"))
+        keys, order = image_keys(table.frame["path"]), Order(len(rows), config.train.batch_size, 0)
+        precision = getattr(torch, device.precision)
+        real = TrainBatches(pixels, rows, labels, keys, view, POLICIES["standard"], order, 0, torch.device("cpu"), precision)
+        counts = np.bincount(labels[rows]).tolist()
+        train = config.with_values(settle(config, counts)).train
         trainers = []
-        for kind in (TrainBatches, RandomTensors):
-            batches = kind(*parts)
-            optimizer = build_optimizer(network, config.train, 1e-3, fused=True)
-            schedule = build_schedule(config.train, len(batches))
-            keep = Checkpoints(Path(place))
-            trainers.append(
-                Trainer(network, batches, build_loss(config.train), optimizer, schedule, 1e-3, Plan.of(config.train), device, keep)
+        for batches in (real, RandomTensors(real, device.memory_format)):
+            optimizer = build_optimizer(network, train, 1e-3, fused=True)
+            stage = Stage(
+                batches=batches,
+                forward=network,
+                loss=build_loss(train, counts),
+                optimizer=optimizer,
+                names=parameter_names(network, optimizer),
+                lr=1e-3,
+                schedule=build_schedule(train, len(order)),
+                first_step=0,
+                frozen=freeze(network, "none"),
+                accumulate=1,
+                clip_norm=None,
+                validate=lambda: {},
             )
-        rates = [[_rate(trainer) for trainer in trainers] for _ in range(ROUNDS + 1)][1:]
+            trainer = Trainer(network, [Phase(0, lambda begins, stage=stage: stage)], Plan.of(train), device, Checkpoints(Path(place)))
+            trainers.append((trainer, stage))
+        rates = [[_rate(trainer, stage) for trainer, stage in trainers] for _ in range(ROUNDS + 1)][1:]
     ratios = [ours / floor for ours, floor in rates]
     return {
         "model": given.model,
@@ -87,9 +109,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _rate(trainer: Trainer) -> float:
+def _rate(trainer: Trainer, stage: Stage) -> float:
     started = time.perf_counter()
-    trainer._run_epoch(Silent(), lambda: False)
+    trainer._run_epoch(stage, Silent(), lambda: False)
     seconds, seen = time.perf_counter() - started, trainer.progress.seen
     trainer.progress.batch = trainer.progress.seen = 0
     trainer.sums.zero_()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sightline.data.augment import View
-from sightline.data.batches import TrainBatches, image_keys
+from sightline.data.batches import Order, TrainBatches, image_keys
 from sightline.data.policy import POLICIES
 from sightline.data.store import Limits, Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
@@ -54,8 +54,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 def _ours(table: ImageTable, pixels: Pixels, side: int) -> Iterable[torch.Tensor]:
     view = View(side, "squash", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     rows, keys = np.arange(len(table)), image_keys(table.frame["path"])
-    batches = TrainBatches(pixels, rows, np.zeros(len(rows), np.int64), keys, view, POLICIES["standard"], BATCH, 0, torch.device("cpu"))
-    return (images for images, _ in batches.epoch(0))
+    order = Order(len(rows), BATCH, 0)
+    batches = TrainBatches(pixels, rows, np.zeros(len(rows), np.int64), keys, view, POLICIES["standard"], order, 0, torch.device("cpu"))
+    return (batch.inputs for batch in batches.epoch(0))
 
 
 def _loader(folder: Path, side: int, workers: int) -> Iterable[torch.Tensor]:

@@ -86,6 +86,12 @@ class Classifier:
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"a temperature of {self.temperature}")
 
+    def __repr__(self) -> str:
+        """One line; the network would be pages."""
+        return (
+            f"Classifier({self.spec.get('name')}, {len(self.classes)} classes, {self.preprocess.view.size} pixels, on {self.device.name})"
+        )
+
     def predict(self, paths: Sequence[str | Path]) -> list[str]:
         """The likeliest class of each file; see `predict_proba` for the errors."""
         return [self.classes[i] for i in self.predict_proba(paths).argmax(1)]
@@ -102,7 +108,14 @@ class Classifier:
         return answers.probabilities
 
     def score(self, paths: Sequence[str | Path], labels: Sequence[str]) -> float:
-        """Share of the files whose likeliest class is the label."""
+        """Share of the files whose likeliest class is the label.
+
+        Raises:
+            ValueError: there is not one label a file, or one that is no class.
+        """
+        unknown = sorted(set(labels) - set(self.classes))
+        if len(paths) != len(labels) or unknown:
+            raise ValueError(f"{len(paths)} paths and {len(labels)} labels" if not unknown else f"no classes: {', '.join(unknown)}")
         return float(np.mean([a == b for a, b in zip(self.predict(paths), labels, strict=True)]))
 
     def classify(self, paths: Sequence[str | Path], views: int = 1) -> Answers:
@@ -148,6 +161,8 @@ class Classifier:
                     yield stacked_views(stored, self.preprocess.view, views).to(self.device.torch_device)
 
     def _read(self, path: Path) -> npt.NDArray[np.uint8] | str:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            return "not a regular file"
         try:
             return self.preprocess.shrunk(path.read_bytes())
         except UnreadableImage as error:
@@ -205,6 +220,8 @@ def _read_card(path: Path) -> dict[str, Any]:
         card: dict[str, Any] = files.read_json(path / "model.json")
         found = files.digest(path / "model.safetensors")
     except FileNotFoundError as error:
+        if (path / "ledger.jsonl").exists():
+            raise RunError(f"The run {path} has not finished: go on with `sightline train --resume {path}`.") from None
         raise RunError(f"{path} holds no classifier: {Path(error.filename).name} is missing.") from None
     except NotADirectoryError:
         raise RunError(f"{path} is a file; give a run folder or a classifier folder.") from None

@@ -29,6 +29,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder; to predict, its classifier/ folder will do.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("sightline"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """From a folder of labelled images to a classifier you can trust."""
+
+
 @app.command()
 def demo(
     folder: Annotated[str, typer.Argument(metavar="[DIR]", help="Where to write; must not exist yet.")] = "sightline-demo",
@@ -188,6 +203,10 @@ def main() -> None:
     except KeyboardInterrupt:
         _say("sightline: interrupted.")
         sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # typer turns Ctrl-C into it and says nothing
+            _say("sightline: interrupted before anything was saved; run the same command again.")
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -83,14 +83,18 @@ class Config(Settings):
         return build({**dict(_leaves(self.model_dump())), **values})
 
 
-def gather(recipe: str | Path | Mapping[str, Any] | None, words: Sequence[str]) -> dict[str, Any]:
-    """What the user gave, as {dotted path: value}; words come after the recipe, and of two the later one holds."""
+def gather(recipe: str | Path | Mapping[str, Any] | None, words: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """What the user gave, as {dotted path: value}; words (or a mapping) come after the recipe, and of two the later one holds."""
     given: dict[str, Any] = {}
     tree = recipe if recipe is None or isinstance(recipe, Mapping) else _read_recipe(Path(recipe))
     for path, value in _leaves(tree or {}):
         if path in given:
             raise SettingsError(f"{path} is given twice in the recipe.")
         given[path] = value
+    if isinstance(words, Mapping):
+        return given | dict(_leaves(words))
+    if isinstance(words, str):
+        raise SettingsError(f"Give settings as a list of KEY=VALUE texts, [{words!r}], or as a mapping.")
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
@@ -138,7 +142,10 @@ def _group(info: FieldInfo) -> type[Settings] | None:
 PHASE_ROOMS = ("augment", "train")
 WHOLE_RUN = frozenset(
     f"train.{name}"
-    for name in ("epochs", "seed", "monitor", "patience", "restore_best", "checkpoint_minutes", "judge", "tensorboard", "log_weights")
+    for name in (
+        *("epochs", "seed", "monitor", "patience", "restore_best", "ema"),
+        *("checkpoint_minutes", "judge", "tensorboard", "log_weights"),
+    )
 ) | {"train.find_lr", "augment.albumentations"}
 """Settings of these rooms that hold for a whole run: no phase can change them."""
 
@@ -169,7 +176,7 @@ def phases_of(given: Mapping[str, Any]) -> tuple[Phase, ...]:
     config = build(given)
     found = [Phase(1, config, {}, frozenset())]
     values = {path: value for path, value in given.items() if path != "phases"}
-    for number, raw in enumerate(config.phases, 1):
+    for number, raw in enumerate(config.phases, 2):
         first, restart, changed = _read_phase(raw, number)
         if first <= found[-1].first:
             raise SettingsError(

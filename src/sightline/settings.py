@@ -144,8 +144,8 @@ class AugmentSettings(Settings):
     cutmix: Annotated[float, Field(gt=0, le=10)] | None = setting(
         None, "CutMix: a rectangle of another picture, its area from Beta(a, a); null: off; with mixup each takes half of the batches"
     )
-    views: Annotated[int, Field(ge=1, le=10_000)] | Auto = setting(
-        "auto", "different views of an image over the whole run, used in turn; auto: a new one each epoch, or as many as train.prefix keeps"
+    views: Annotated[int, Field(ge=1, le=10_000)] | Auto | None = setting(
+        "auto", "different views of an image over the run, used in turn; null: a new one each epoch; auto: null, or what train.prefix keeps"
     )
     albumentations: str | None = setting(
         None, "a pipeline saved by Albumentations (.yaml or .json) in place of augment.policy; needs sightline[albumentations]"

@@ -352,14 +352,17 @@ def test_a_lone_train_is_divided_like_any_other_folder(tmp_path: Path) -> None:
     found = scan(plant(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "docs/readme.txt"))
     assert rows(found, "path", "label", "given") == [("train/cat/1.jpg", "cat", None), ("train/dog/1.jpg", "dog", None)]
     assert found.classes == ("cat", "dog")
-    assert found.notes == ()
+    assert found.notes == ("Your split has a train part only: train is divided into train, val and test.",)
 
 
 def test_images_without_labels_are_told_and_left_for_predict(tmp_path: Path) -> None:
     found = scan(plant(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg", "test/2.jpg"))
     assert found.frame["given"].null_count() == 2
     assert found.skipped == {"without a class folder": 2}
-    assert found.notes == ("test holds 2 images without a class folder: they can only be predicted.",)
+    assert found.notes == (
+        "test holds 2 images without a class folder: they can only be predicted.",
+        "Your split has a train part only: train is divided into train, val and test.",
+    )
 
 
 def test_a_test_folder_of_one_unknown_class_judges_nothing(tmp_path: Path) -> None:
@@ -368,7 +371,7 @@ def test_a_test_folder_of_one_unknown_class_judges_nothing(tmp_path: Path) -> No
     assert found.usable["given"].null_count() == 2
     assert found.frame["reason"].to_list() == ["class is not in train", None, None]
     assert found.notes == (
-        "No usable labelled image in test: train is divided instead.",
+        "No usable labelled image in test: train is divided into train, val and test.",
         "Not in train, so left out: unknown.",
     )
 
@@ -605,7 +608,7 @@ def test_where_only_train_is_left_it_is_divided_and_that_stays_told(tmp_path: Pa
     found = scan(plant(tmp_path, *parts))
     after = found.quarantine(dict.fromkeys([p for p in parts if p.startswith("val")], "damaged"))
     assert after.usable["given"].null_count() == 3
-    assert "No usable labelled image in val: train is divided instead." in after.quarantine({}).notes
+    assert "No usable labelled image in val: train is divided into train, val and test." in after.quarantine({}).notes
 
 
 # ---- lists to predict on ---------------------------------------------------------------------------------------------

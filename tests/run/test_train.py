@@ -221,12 +221,30 @@ def test_resume_may_change_how_long_it_trains_and_the_ledger_says_so(folder: Pat
     assert [e["changed"] for e in events if e["event"] == "resumed"] == [{"train.epochs": 4, "train.lr": 1e-4}]
 
 
+def test_a_phase_that_begins_after_the_last_epoch_asks_for_more_epochs(folder: Path, tmp_path: Path) -> None:
+    train(folder, SMALL, run=tmp_path / "run")
+    with pytest.raises(SettingsError, match=r"train.lr would hold from epoch 3 on, and epoch 2 is the last: raise train.epochs too"):
+        resume(tmp_path / "run", ["train.lr=1e-4"])
+    with pytest.raises(SettingsError, match=r"from epoch 3 on, and epoch 1 is the last"):
+        resume(tmp_path / "run", ["train.lr=1e-4", "train.epochs=1"])
+
+
+def test_settings_of_the_whole_run_hold_from_now_on_without_a_phase(folder: Path, tmp_path: Path) -> None:
+    train(folder, [*SMALL, "train.judge=false"], run=tmp_path / "run")
+    result = resume(tmp_path / "run", ["train.epochs=3", "train.judge=true", "train.patience=5", "device.threads=1"])
+    assert "test" in result.metrics
+    assert pl.read_csv(tmp_path / "run" / "history.csv")["phase"].to_list() == [1, 1, 1]
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (saved["train"]["epochs"], saved["train"]["patience"]) == (3, 5)
+    assert "phases" not in saved
+
+
 def test_resume_refuses_what_would_be_another_run(folder: Path, tmp_path: Path) -> None:
     train(folder, SMALL, run=tmp_path / "run")
     with pytest.raises(SettingsError, match=r"data.size cannot change on resume"):
         resume(tmp_path / "run", ["data.size=32"])
     with pytest.raises(SettingsError, match=r"train.momentum has no effect"):
-        resume(tmp_path / "run", ["train.momentum=0.5"])
+        resume(tmp_path / "run", ["train.momentum=0.5", "train.epochs=3"])
 
 
 def test_resume_refuses_images_that_changed_and_names_them(folder: Path, tmp_path: Path) -> None:

@@ -167,6 +167,9 @@ def _walk(root: Path) -> _Found:
         if here in above:
             found.skipped["link back to a folder above"] += 1
             continue
+        if any(entry.name == "ledger.jsonl" for entry in entries):  # its pictures are no training images
+            found.skipped["in a run folder of sightline"] += sum(len(files) for _, _, files in os.walk(folder))
+            continue
         found.folders.add(parts)
         for entry in entries:
             is_folder = _is_folder(entry)
@@ -426,8 +429,8 @@ def _forget_lone_train(table: ImageTable) -> ImageTable:
     if table.frame["given"].null_count() or not set(table.usable["given"]) <= {"train"}:
         return table
     frame = table.frame.with_columns(given=pl.lit(None, pl.String))
-    note = f"No usable labelled image in {' and '.join(others)}: train is divided instead."
-    return replace(table, frame=frame, told=(*table.told, note) if others else table.told)
+    lacking = f"No usable labelled image in {' and '.join(others)}" if others else "Your split has a train part only"
+    return replace(table, frame=frame, told=(*table.told, f"{lacking}: train is divided into train, val and test."))
 
 
 def _class_notes(table: ImageTable, classes: Sequence[str]) -> list[str]:

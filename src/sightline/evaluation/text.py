@@ -83,9 +83,9 @@ def _views(metrics: dict[str, Any]) -> list[str]:
 def _class_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     table = [["class", "images", "precision", "recall", "F1"]]
     for row in rows:
-        name, recall = _cut(row["name"]), _with_ends(row["recall"], _percent)
-        table.append([name, f"{row['support']:,}", _percent(row["precision"]["value"]), recall, _percent(row["f1"]["value"])])
-    head, *body = _aligned(table, "<>><>")
+        figures = [_with_ends(row[name], _percent) for name in ("precision", "recall", "f1")]
+        table.append([_cut(row["name"]), f"{row['support']:,}", *figures])
+    head, *body = _aligned(table, "<><<<")
     return [head, "-" * len(head), *body]
 
 

@@ -24,17 +24,18 @@ from sightline.classifier import Classifier
 from sightline.config import Config, show, to_yaml
 from sightline.data.albumentations_file import load_albumentations
 from sightline.data.pipelines import Pipeline, from_callable
-from sightline.errors import Interrupted, TrainingError
+from sightline.errors import Interrupted, SettingsError, TrainingError
 from sightline.evaluation.calibration import fit_temperature
 from sightline.evaluation.curves import curves_picture, range_picture
 from sightline.models.preprocess import Preprocess
 from sightline.run.evaluate import evaluate_part
 from sightline.run.folder import RunFolder
-from sightline.run.phases import Planned, Task, notes_of, plan_phases, train_batches
+from sightline.run.phases import never_begun, notes_of, plan_phases, settled_phases
 from sightline.run.prepare import Prepared, limits
 from sightline.run.progress import Screen
 from sightline.run.settle import Recipe, choose_view, settled_values
 from sightline.run.stages import loop_phase, plain_logits, shift_of
+from sightline.run.task import Planned, Task, train_batches
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.loop import Interruption, Plan, Reporter, Row, Trainer
 
@@ -70,15 +71,18 @@ class Fit:
             planned = plan_phases(given, task)
             trainer = self._trainer(task, planned)
         config = planned[0].config
-        files.write_text(self.folder.config, to_yaml(config.with_values({"phases": given.get("phases", ())}), self.reads | {"phases"}))
+        repeats = config.with_values({"phases": settled_phases(given, planned)})
+        files.write_text(self.folder.config, to_yaml(repeats, self.reads | {"phases"}))
         notes = notes_of(planned)
         for line in notes:
             self.screen.say(line)
         self._fit(trainer, task, planned)
-        best = trainer.progress.best_epoch or 0
-        shift = shift_of(next(one for one in reversed(planned) if one.epochs.start <= best).config, task.counts)
+        for line in (more := never_begun(planned, trainer.progress.epoch)):
+            self.screen.say(line)
+        kept = trainer.progress.best_epoch if config.train.restore_best else trainer.progress.epoch - 1
+        shift = shift_of(next(one for one in reversed(planned) if one.epochs.start <= (kept or 0)).config, task.counts)
         classifier = self._classifier(task, config, shift)
-        return self._judge(classifier, config), notes
+        return self._judge(classifier, config), (*notes, *more)
 
     def _pipeline(self) -> Pipeline | None:
         """What makes the training views in place of augment.policy, if anything does."""
@@ -88,6 +92,11 @@ class Fit:
         if path is None:
             return None
         pipeline = load_albumentations(Path(path))
+        before = self.folder.events("pipeline")
+        if before and before[0]["identity"] != pipeline.identity:
+            raise SettingsError(f"{path}, or Albumentations, is not what it was when the run began: put it back, or start another run.")
+        if not before:
+            self.folder.note("pipeline", identity=pipeline.identity)
         for line in pipeline.notes:
             self.screen.say(line)
         return pipeline
@@ -137,6 +146,8 @@ class Fit:
         task.network.eval()
         logits = plain_logits(task) if shift is None else plain_logits(task) + shift
         temperature = fit_temperature(logits, prepared.labels[prepared.split.rows("val")])
+        if temperature.note:
+            self.screen.say(f"Calibration: {temperature.note}.")
         preprocess = Preprocess(task.view, recipe.side, config.data.max_pixels)
         about = {
             "run": self.folder.root.name,
@@ -194,7 +205,7 @@ class _Recorder:
             self.board = Board(run.tensorboard, trainer.progress.epoch + 1)
             for one in planned:
                 if one.epochs.start >= trainer.progress.epoch:
-                    batch = next(train_batches(task, one, None).epoch(one.epochs.start))
+                    batch = next(train_batches(task, one).epoch(one.epochs.start))
                     names = [task.prepared.classes[i] for i in batch.labels.tolist()]
                     self.board.views(batch.inputs, task.view.mean, task.view.std, names, one.phase.first)
 

@@ -39,6 +39,9 @@ class RunFolder:
             DiskError: it cannot be made.
         """
         path = Path(root) if root is not None else _fresh(source.resolve().stem or "run")
+        if source.is_dir() and path.resolve().is_relative_to(source.resolve()):
+            raise RunError(f"{path} would lie among the images of {source}, which is never written to: choose another place with --run.")
+        _clear_unready(path)
         if path.exists() and (not path.is_dir() or any(p.name != ".lock" for p in path.iterdir())):
             hint = f"go on with `sightline train --resume {path}`, or " if (path / "ledger.jsonl").exists() else ""
             raise RunError(f"{path} is there already: {hint}choose another place with --run.")
@@ -126,6 +129,13 @@ class RunFolder:
         except (OSError, pl.exceptions.PolarsError):
             raise RunError(f"{self.images} is missing or damaged: the run stopped before its data was ready. Start it again.") from None
 
+    def started(self) -> dict[str, Any]:
+        """The ledger's first line; raises RunError where it is damaged."""
+        found = self.events("started")
+        if not found or "folder" not in found[0]:
+            raise RunError(f"{self.ledger} is damaged: it does not say how the run was started. Train anew into another folder.")
+        return found[0]
+
     def note(self, event: str, **facts: Any) -> None:
         """Adds a line to the ledger."""
         files.append_line(self.ledger, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
@@ -143,16 +153,34 @@ class RunFolder:
         files.write_text(self.history, text.getvalue())
 
     @contextlib.contextmanager
+    def _advice(self) -> Iterator[None]:
+        """After a full disk the same command would find the run folder there: what goes on is a resume."""
+        try:
+            yield
+        except DiskError as error:
+            again = f"go on with `sightline train --resume {self.root}`"
+            told = str(error).replace("run the same command again", again) if self.config.exists() else str(error)
+            raise DiskError(told) from None
+
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Only one process at a time trains in a run folder; raises RunError where another does."""
         import fcntl
 
-        with files.disk_errors(self.root), (self.root / ".lock").open("w") as lock:
+        with self._advice(), files.disk_errors(self.root), (self.root / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RunError(f"Another process is training in {self.root}. Wait for it, or choose another place with --run.") from None
             yield
+
+
+def _clear_unready(path: Path) -> None:
+    """A run that stopped before its data was ready holds nothing that anybody could go on from."""
+    known = {".lock", "ledger.jsonl", "environment.json", "images.parquet"}
+    if (path / "ledger.jsonl").is_file() and {p.name for p in path.iterdir()} <= known:
+        for name in known:
+            (path / name).unlink(missing_ok=True)
 
 
 def _fresh(name: str) -> Path:

@@ -38,7 +38,8 @@ def refuse_what_does_nothing(
     own = {first: set(changed) for first, changed in _changes(given)}
     for phase in phases_of(with_remedy(given, counts)):
         here: set[str] = set()
-        _read(phase.config, here, counts, phase.first, piped)
+        _read(phase.config, here, counts, piped)
+        here |= {"train.reset_head"} & set(phase.changed)
         if phase.first in own:
             refuse_inert(phase.config, own[phase.first], here)
         reads |= here
@@ -51,7 +52,7 @@ def _changes(given: Mapping[str, Any]) -> list[tuple[int, Iterable[str]]]:
     return [(phase.first, phase.changed) for phase in phases_of(given)[1:]]
 
 
-def _read(plain: Config, reads: set[str], counts: Sequence[int], first: int, piped: bool) -> None:
+def _read(plain: Config, reads: set[str], counts: Sequence[int], piped: bool) -> None:
     """Reads what a phase with these settings reads."""
     values = settle(watch(plain, reads), counts)
     config = watch(plain.with_values(values), reads)
@@ -67,5 +68,3 @@ def _read(plain: Config, reads: set[str], counts: Sequence[int], first: int, pip
     _ = train.lr, train.batch_size, train.accumulate, train.clip_norm
     if config.model.freeze not in ("none", ()):
         _ = train.prefix
-    if first > 1:
-        _ = train.reset_head

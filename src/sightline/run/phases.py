@@ -2,89 +2,24 @@
 
     task = Task(network, pretrained, prepared, view, device, say)
     planned = plan_phases(given, task)            nothing is trained or computed yet
-    batches = train_batches(task, planned[0], views=None)
 
 Class counts come from the train part alone. A schedule spans all phases up to the next that changes or restarts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
 from sightline.config import Config, Phase, build, phases_of, show
-from sightline.data.augment import View
-from sightline.data.batches import Mixing, Order, Piped, TrainBatches
-from sightline.data.pipelines import Pipeline
-from sightline.data.policy import POLICIES, choose_policy
-from sightline.device import Device
-from sightline.models.head import Network
-from sightline.run.prepare import Prepared
-from sightline.training.imbalance import contradictions, extra_phases, settle, too_short
+from sightline.data.batches import Order
+from sightline.errors import SettingsError
+from sightline.run.prefix import settle_prefix
+from sightline.run.task import Planned, Task, restarts_schedule
+from sightline.training.imbalance import PLAIN, SHORTEST, contradictions, extra_phases, settle, too_short
 from sightline.training.optim import automatic_lr
 from sightline.training.sampling import build_sampling
-
-_SCHEDULE = frozenset(
-    f"train.{name}" for name in ("schedule", "lr", "optimizer", "warmup", "onecycle_rise", "step_epochs", "factor", "plateau_patience")
-)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What all phases of a run share."""
-
-    network: Network
-    pretrained: bool
-    prepared: Prepared
-    view: View
-    device: Device
-    say: Callable[[str], None]
-    pipeline: Pipeline | None = None  # in place of the policy
-    workers: int = 0  # processes that run the pipeline
-
-    @property
-    def rows(self) -> npt.NDArray[np.int64]:
-        """The rows trained on."""
-        return self.prepared.split.rows("train")
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Images of each class in the train part."""
-        found = np.bincount(self.prepared.labels[self.rows], minlength=len(self.prepared.classes))
-        return tuple(int(n) for n in found)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A phase, its settings settled.
-
-    Attributes:
-        config: no "auto" is left that a phase can settle.
-        order: which images an epoch shows.
-        epochs: those of the phase, from 0.
-        schedule: the step with which the schedule begins, and how many it spans.
-    """
-
-    phase: Phase
-    config: Config
-    order: Order
-    epochs: range
-    schedule: tuple[int, int]
-
-    @property
-    def keeps_schedule(self) -> bool:
-        """Whether the schedule of the phase before goes on."""
-        return not _restarts_schedule(self.phase)
-
-    @property
-    def keeps_optimizer(self) -> bool:
-        """Whether the optimizer's state of the phase before is carried over."""
-        return "optimizer" not in self.phase.restart and "train.optimizer" not in self.phase.changed
 
 
 def plan_phases(given: Mapping[str, Any], task: Task) -> list[Planned]:
@@ -94,13 +29,13 @@ def plan_phases(given: Mapping[str, Any], task: Task) -> list[Planned]:
         given: the user's settings by dotted path, whole-run values such as the size and the device already settled.
     """
     phases = phases_of(with_remedy(given, task.counts))
-    settled = [_settled(phase, task) for phase in phases]
-    orders = [_order(config, task) for config in settled]
     firsts = [phase.first - 1 for phase in phases]
-    lasts = [*firsts[1:], settled[0].train.epochs]
+    lasts = [*firsts[1:], phases[0].config.train.epochs]
+    settled = [_settled(phase, last - first, task) for phase, first, last in zip(phases, firsts, lasts, strict=True)]
+    orders = [_order(config, task) for config in settled]
     updates = [-(-len(order) // config.train.accumulate) for order, config in zip(orders, settled, strict=True)]
     steps = [u * (last - first) for u, first, last in zip(updates, firsts, lasts, strict=True)]
-    origins = [i for i, phase in enumerate(phases) if i == 0 or _restarts_schedule(phase)]
+    origins = [i for i, phase in enumerate(phases) if i == 0 or restarts_schedule(phase)]
     planned = []
     for i, phase in enumerate(phases):
         origin = max(o for o in origins if o <= i)
@@ -111,10 +46,16 @@ def plan_phases(given: Mapping[str, Any], task: Task) -> list[Planned]:
 
 
 def with_remedy(given: Mapping[str, Any], counts: Sequence[int]) -> dict[str, Any]:
-    """The settings with the phases that the remedy against imbalance brings (`ldam`, `crt`)."""
+    """The settings with the phases that the remedy against imbalance brings (`ldam`, `crt`), if they do not hold them already.
+
+    Raises:
+        SettingsError: such a remedy stands in a phase, which would not bring that phase.
+    """
     base = build({path: value for path, value in given.items() if path != "phases"})
     remedy = settle(base, counts)["imbalance"]
-    more = extra_phases(remedy, base.train.epochs)
+    more = late_phases(given, remedy)
+    for phase in phases_of(given)[1:]:
+        _refuse_late_remedy(phase, remedy)
     if not more:
         return dict(given)
     by_epoch: dict[Any, dict[str, Any]] = {}
@@ -123,16 +64,58 @@ def with_remedy(given: Mapping[str, Any], counts: Sequence[int]) -> dict[str, An
     return {**given, "imbalance": remedy, "phases": tuple(sorted(by_epoch.values(), key=lambda raw: raw["from"]))}
 
 
-def _restarts_schedule(phase: Phase) -> bool:
-    return "schedule" in phase.restart or bool(_SCHEDULE & set(phase.changed))
+def late_phases(given: Mapping[str, Any], remedy: str) -> list[dict[str, Any]]:
+    """The phases that a remedy brings, but for those which the settings hold already."""
+    own = phases_of(given)
+    return [raw for raw in extra_phases(remedy, own[0].config.train.epochs) if not any(_holds(phase, raw) for phase in own[1:])]
 
 
-def _settled(phase: Phase, task: Task) -> Config:
+def _refuse_late_remedy(phase: Phase, whole: str) -> None:
+    remedy = phase.changed.get("imbalance", whole)
+    late = [] if remedy == whole else extra_phases(remedy, SHORTEST)
+    if late:
+        written = ", ".join(f"{path}: {show(value)}" for path, value in (late[0] | {"from": phase.first}).items())
+        raise SettingsError(f"imbalance={remedy} is for a whole run; give what it does late as a phase instead: {{{written}}}.")
+
+
+def _holds(phase: Phase, raw: Mapping[str, Any]) -> bool:
+    """Whether a phase already does what a remedy's would."""
+    return all(phase.changed.get(path) == value for path, value in raw.items() if path not in ("from", "restart"))
+
+
+def settled_phases(given: Mapping[str, Any], planned: Sequence[Planned]) -> tuple[dict[str, Any], ...]:
+    """The user's phases, each with those values that were settled for it and are not those of the phase before.
+
+    Beside the settled values of the first phase nothing is left for a later one to settle; with these they repeat the run.
+    A phase that a remedy brings is among them only where something was settled for it.
+    """
+    users = {raw["from"]: raw for raw in given.get("phases", ())}
+    found = []
+    for before, now in pairwise(planned):
+        phase, old = now.phase, _values_of(before.config)
+        values = {
+            path: value for path, value in _values_of(now.config).items() if value not in ("auto", old[path]) and path not in phase.changed
+        }
+        if phase.first in users:
+            found.append(users[phase.first] | values)
+        elif values:
+            found.append({"from": phase.first, **phase.changed, "restart": sorted(phase.restart), **values})
+    return tuple(found)
+
+
+def _values_of(config: Config) -> dict[str, Any]:
+    """What is settled for each phase."""
+    paths = (*PLAIN, "train.label_smoothing", "train.lr", "train.prefix", "augment.views")
+    return {path: getattr(getattr(config, path.partition(".")[0]), path.partition(".")[2]) for path in paths}
+
+
+def _settled(phase: Phase, epochs: int, task: Task) -> Config:
     config = phase.config
     values = settle(config, task.counts)
     if config.train.lr == "auto":
         values["train.lr"] = automatic_lr(config.train.optimizer, task.pretrained)
-    return config.with_values(values)
+    config = config.with_values(values)
+    return config.with_values(settle_prefix(task, config, epochs))
 
 
 def _order(config: Config, task: Task) -> Order:
@@ -152,21 +135,7 @@ def notes_of(planned: Sequence[Planned]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def train_batches(task: Task, planned: Planned, views: int | None) -> TrainBatches:
-    """The training views of a phase; `views` different ones an image, None: a new one each epoch."""
-    config, prepared = planned.config, task.prepared
-    return TrainBatches(
-        prepared.pixels,
-        task.rows,
-        prepared.labels,
-        prepared.keys,
-        task.view,
-        POLICIES["none"] if task.pipeline else choose_policy(config.augment, config.data.fit),
-        planned.order,
-        config.train.seed,
-        task.device.torch_device,
-        getattr(torch, task.device.precision),
-        views,
-        Mixing(config.augment.mixup, config.augment.cutmix),
-        None if task.pipeline is None else Piped(task.pipeline, prepared.table.usable["path"].to_list(), task.workers),
-    )
+def never_begun(planned: Sequence[Planned], epochs: int) -> tuple[str, ...]:
+    """The sentence for a run that ended after so many epochs, before its last phases; none where all began."""
+    late = [number for number, one in enumerate(planned, 1) if one.epochs.start >= epochs]
+    return (f"train.patience ended training with epoch {epochs}, before phase {late[0]} began.",) if late else ()

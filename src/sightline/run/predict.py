@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,8 @@ class PredictionReport:
                 target, copy = folder / f"{source.stem}-{copy}.png", copy + 1
             pixels = decode(source.read_bytes(), max_pixels=self.classifier.preprocess.max_pixels).pixels
             names = [p["class"] for p in row["predictions"]]
-            predictions_picture(pixels, names, [p["probability"] for p in row["predictions"]], target, source.name)
+            with files.disk_errors(target):
+                predictions_picture(pixels, names, [p["probability"] for p in row["predictions"]], target, row["path"])
             written[target] = None
         return list(written)
 
@@ -216,6 +218,9 @@ def show_predictions(report: PredictionReport, out: str | None, plot: str | None
         report.write(Path(out))
     if plot is not None:
         report.plot(Path(plot))
+    written = [str(path) for path in (out, plot) if path is not None]
+    if written and not as_json:
+        print(f"{len(report.answers.paths):,} images: see {' and '.join(written)}", file=sys.stderr)
     if as_json:
         print(json.dumps({"predictions": report.rows(), "left_out": report.left_out}, ensure_ascii=False))
     elif out is None and template is None:

@@ -1,6 +1,7 @@
 """Keeping what the frozen part of a network computes: built once, then an epoch costs only what is trained.
 
-    kept = keep_prefix(task, planned)      None where it is not wanted, cannot be done or does not pay
+    values = settle_prefix(task, config, epochs)      whether it is kept, and how many views
+    kept = keep_prefix(task, planned)
     kept.batches, kept.suffix, kept.val_logits()
 
 An image has V views over the whole run (`augment.views`); view v comes in the epochs v, v + V, ... Training without the
@@ -9,8 +10,9 @@ prefix and with the same V sees the same views. It gives up MixUp and CutMix, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +20,23 @@ import torch
 from torch import nn
 
 from sightline import files
+from sightline.config import Config, Phase
 from sightline.data.batches import Batch, Order, TrainBatches, plain_batches, view_numbers
 from sightline.device import Device
 from sightline.errors import SettingsError
 from sightline.models.freeze import freeze
+from sightline.models.head import Network
 from sightline.models.inference import logits_of
 from sightline.models.kept import KeptFeatures, keep, prefix_key
 from sightline.models.prefix import Cut, cut
 from sightline.run.evaluate import EVAL_BATCH
-from sightline.run.phases import Planned, Task, train_batches
+from sightline.run.task import Planned, Task, train_batches
 
 MOST_VIEWS = 8
 """augment.views=auto keeps a view for every five epochs of the phase, and no more than these."""
+
+BUILD_BATCH = 32
+"""Images that go through the frozen part at once; see EVAL_BATCH."""
 
 FEWEST_EPOCHS = 5
 """A shorter phase computes the frozen part each time: one kept view would take its augmentation away."""
@@ -70,55 +77,86 @@ class Prefix:
         return logits_of(self.suffix, batches, self.device)
 
 
-def keep_prefix(task: Task, planned: Planned) -> Prefix | None:
-    """The kept prefix of a phase; where there is none and the user asked for it, an error says why.
+def settle_prefix(task: Task, config: Config, epochs: int) -> dict[str, Any]:
+    """`train.prefix` (on or off) and `augment.views` of a phase with so many epochs.
 
     Raises:
         SettingsError: `train.prefix=on` and it cannot be kept.
-        DiskError: there is no room for it.
     """
-    config = planned.config
-    if config.train.prefix == "off":
-        return None
-    wanted = config.train.prefix == "on"
-    reason = _reason_against(task, planned, wanted)
-    made = reason or _cut(task, planned)
-    if isinstance(made, str):
-        if wanted:
+    given = None if config.augment.views == "auto" else config.augment.views
+    if config.model.freeze in ("none", ()):
+        return {"augment.views": given}
+    views = _views_to_keep(config, epochs)
+    reason = None if config.train.prefix == "off" else _reason_against(task, config, epochs, views)
+    if reason and config.train.prefix == "on":
+        raise SettingsError(f"train.prefix=on: {reason}")
+    if reason:
+        task.say(f"The frozen part is computed each epoch: {reason}")
+    kept = not reason and config.train.prefix != "off"
+    return {"augment.views": views if kept else given, "train.prefix": "on" if kept else "off"}
+
+
+def check_prefix(phases: Sequence[Phase], network: Network, size: int, piped: bool) -> None:
+    """Refuses `train.prefix=on` before an image is decoded, where it is known by then that it cannot be had.
+
+    Raises:
+        SettingsError: a phase asks for what cannot be kept.
+    """
+    for config in (phase.config for phase in phases):
+        if config.model.freeze in ("none", ()) or config.train.prefix != "on":
+            continue
+        reason = _reason_in_settings(config, "the transform" if piped else config.augment.albumentations)
+        made = reason or cut(network, config.model.freeze, torch.zeros(2, 3, size, size))
+        if isinstance(made, str):
             raise SettingsError(f"train.prefix=on: {made}")
-        task.say(f"The frozen part is computed each epoch: {made}")
-        return None
-    return _kept(task, planned, made)
 
 
-def _reason_against(task: Task, planned: Planned, wanted: bool) -> str | None:
-    config = planned.config
+def _views_to_keep(config: Config, epochs: int) -> int:
+    """V: as `augment.views` says, or for auto a view for every five epochs; one where views do not differ."""
+    if isinstance(config.augment.views, int):
+        return config.augment.views
+    return 1 if config.augment.policy == "none" else min(MOST_VIEWS, max(1, epochs // 5))
+
+
+def _reason_against(task: Task, config: Config, epochs: int, views: int) -> str | None:
+    """Why the prefix cannot be kept, or would not pay where it is not asked for."""
+    reason = _reason_in_settings(config, task.pipeline.name if task.pipeline else None)
+    if reason:
+        return reason
+    if config.train.prefix == "auto" and epochs <= max(FEWEST_EPOCHS - 1, views):
+        return f"keeping {views} {'view' if views == 1 else 'views'} an image would not pay in so few epochs ({epochs})."
+    made = _cut(task, config)
+    return made if isinstance(made, str) else None
+
+
+def _reason_in_settings(config: Config, pipeline: str | None) -> str | None:
     if config.augment.mixup is not None or config.augment.cutmix is not None:
         return "augment.mixup and augment.cutmix mix pictures before the network."
-    if task.pipeline is not None:
-        return f"the views of {task.pipeline.name} are not kept."
-    if not wanted and len(planned.epochs) <= max(FEWEST_EPOCHS - 1, views_of(planned)):
-        return f"keeping {views_of(planned)} views an image would not pay within {len(planned.epochs)} epochs."
-    return None
+    if pipeline is not None:
+        return f"the views of {pipeline} are not kept."
+    return "augment.views=null asks for a new view of each image in each epoch." if config.augment.views is None else None
 
 
-def views_of(planned: Planned) -> int:
-    """V: as `augment.views` says, or for auto a view for every five epochs; one where views do not differ."""
-    augment = planned.config.augment
-    if augment.views != "auto":
-        return augment.views
-    return 1 if augment.policy == "none" else min(MOST_VIEWS, max(1, len(planned.epochs) // 5))
-
-
-def _cut(task: Task, planned: Planned) -> Cut | str:
+def _cut(task: Task, config: Config) -> Cut | str:
     example = next(plain_batches(task.prepared.pixels, task.rows[:2], task.view, 2, task.device.torch_device))
     with task.device.autocast():
-        return cut(task.network, planned.config.model.freeze, example.to(memory_format=task.device.memory_format))
+        return cut(task.network, config.model.freeze, example.to(memory_format=task.device.memory_format))
 
 
-def _kept(task: Task, planned: Planned, made: Cut) -> Prefix:
-    views = views_of(planned)
-    batches = train_batches(task, planned, views)
+def keep_prefix(task: Task, planned: Planned) -> Prefix:
+    """The kept prefix of a phase whose settings ask for it; built where it is not there yet.
+
+    Raises:
+        DiskError: there is no room for it.
+    """
+    made, views = _cut(task, planned.config), planned.config.augment.views
+    assert not isinstance(made, str), made
+    assert isinstance(views, int)
+    return _kept(task, planned, made, views)
+
+
+def _kept(task: Task, planned: Planned, made: Cut, views: int) -> Prefix:
+    batches = train_batches(task, planned)
     rows, val = task.rows, task.prepared.split.rows("val")
     train = _features(task, planned, made, batches, rows, views)
     judged = _features(task, planned, made, None, val, 1)
@@ -155,8 +193,8 @@ def _compute(task: Task, made: Cut, batches: TrainBatches | None, rows: npt.NDAr
     """Features batch by batch: all rows in view 0, then in view 1, ..."""
     pixels = task.prepared.pixels
     for number in range(views):
-        for first in range(0, len(rows), EVAL_BATCH):
-            part = rows[first : first + EVAL_BATCH]
+        for first in range(0, len(rows), BUILD_BATCH):
+            part = rows[first : first + BUILD_BATCH]
             if batches is None:
                 images = next(plain_batches(pixels, part, task.view, len(part), task.device.torch_device))
             else:

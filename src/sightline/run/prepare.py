@@ -126,6 +126,18 @@ def store_size(config: Config, size: int) -> int:
     return side_for_crop(size) if config.data.fit == "crop" else size
 
 
+def _conflicts(table: ImageTable) -> list[str]:
+    """The same picture under two labels: at least one of them is wrong."""
+    own = table.usable.select("path", "label", "pixel_digest")
+    several = own.filter(pl.col("label").n_unique().over("pixel_digest") > 1).sort("pixel_digest", "path")
+    if several.is_empty():
+        return []
+    first = several.filter(pl.col("pixel_digest") == several["pixel_digest"][0])["path"].head(2).to_list()
+    count = several["pixel_digest"].n_unique()
+    what = "One picture carries two labels" if count == 1 else f"{count:,} pictures carry two labels each"
+    return [f"{what}, such as {' = '.join(first)}: at least one of them is wrong. All are used as they are."]
+
+
 def count_lines(prepared: Prepared) -> list[str]:
     """What was found and what became of it, as sentences whose numbers add up."""
     table, split = prepared.table, prepared.split
@@ -135,11 +147,15 @@ def count_lines(prepared: Prepared) -> list[str]:
     if refused:
         reasons = table.frame.filter(pl.col("reason").is_not_null())["reason"].value_counts(sort=True)
         lines += [f"  quarantined: {row['count']:,} {row['reason']}" for row in reasons.head(5).to_dicts()]
+        if len(reasons) > 5:
+            lines.append(f"  quarantined: {int(reasons['count'][5:].sum()):,} for other reasons; images.parquet has each")
     if table.skipped:
         lines.append("Left out: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(table.skipped.items())) + ".")
     twins = used - (int(prepared.groups.max(initial=-1)) + 1)
     if twins:
-        lines.append(f"{twins:,} images are exact twins of others or share a group; each group stays on one side of the split.")
+        are = "image is an exact twin of another or shares" if twins == 1 else "images are exact twins of others or share"
+        lines.append(f"{twins:,} {are} a group; each group stays on one side of the split.")
+    lines += _conflicts(table)
     leaks = {name: int(split.twins[split.part == name].sum()) for name in ("val", "test")}
     if any(leaks.values()):
         told = " and ".join(f"{n:,} of {name}" for name, n in leaks.items() if n)

@@ -21,8 +21,8 @@ from sightline.models.freeze import freeze
 from sightline.models.inference import logits_of
 from sightline.randomness import seed_torch
 from sightline.run.evaluate import EVAL_BATCH
-from sightline.run.phases import Planned, Task, train_batches
 from sightline.run.prefix import keep_prefix
+from sightline.run.task import Planned, Task, train_batches
 from sightline.training import loop
 from sightline.training.losses import build_loss, posthoc_shift
 from sightline.training.optim import build_optimizer, parameter_names
@@ -31,17 +31,22 @@ from sightline.training.schedule import build_schedule
 
 def loop_phase(task: Task, planned: Planned) -> loop.Phase:
     """The phase as the training loop wants it."""
-    return loop.Phase(planned.epochs.start, lambda begins: _open(task, planned, begins), planned.keeps_optimizer, planned.keeps_schedule)
+    return loop.Phase(
+        planned.epochs.start,
+        lambda begins: _open(task, planned, begins),
+        planned.keeps_optimizer,
+        planned.keeps_schedule,
+        planned.resets_head,
+    )
 
 
 def _open(task: Task, planned: Planned, begins: bool) -> loop.Stage:
     config, train = planned.config, planned.config.train
-    if begins and "train.reset_head" in planned.phase.changed and train.reset_head:
+    if begins and planned.resets_head:
         reset(task.network.head, train.seed, planned.phase.first)
     frozen = freeze(task.network, config.model.freeze)
-    kept = keep_prefix(task, planned) if config.model.freeze != "none" else None
-    views = None if config.augment.views == "auto" else config.augment.views
-    batches: loop.Batches = train_batches(task, planned, views) if kept is None else kept.batches
+    kept = keep_prefix(task, planned) if config.model.freeze not in ("none", ()) and train.prefix == "on" else None
+    batches: loop.Batches = train_batches(task, planned) if kept is None else kept.batches
     compute = (lambda: plain_logits(task)) if kept is None else kept.val_logits
     lr = train.lr
     assert lr != "auto"

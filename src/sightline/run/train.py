@@ -20,15 +20,22 @@ from sightline.classifier import Classifier
 from sightline.config import build, gather, may_change, phases_of, watch
 from sightline.data.table import scan
 from sightline.device import environment
-from sightline.errors import SettingsError
-from sightline.run.evaluate import reopen
+from sightline.errors import RunError, SettingsError
+from sightline.run.evaluate import changed_images, reopen
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
+from sightline.run.phases import late_phases, with_remedy
+from sightline.run.prefix import check_prefix
 from sightline.run.prepare import count_lines, prepare_table
 from sightline.run.progress import Screen
 from sightline.run.settle import check_freeze, class_counts, read_the_rest, settle
+from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State
+from sightline.training.loop import Plan
+
+_FROM_THE_START = frozenset({"train.seed", "train.monitor", "train.find_lr", "augment.albumentations"})
+"""Settings of the whole run that cannot change within it, beside those of the data and the network."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,10 @@ class TrainResult:
     metrics: dict[str, dict[str, Any]]
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """One line; the figures would be pages."""
+        return f"TrainResult({str(self.run.root)!r}, figures on {', '.join(self.metrics)})"
+
     @property
     def classifier(self) -> Classifier:
         """The trained classifier."""
@@ -52,7 +63,7 @@ class TrainResult:
 
 def train(
     folder: str | Path,
-    settings: Sequence[str] = (),
+    settings: Sequence[str] | Mapping[str, Any] = (),
     recipe: str | Path | dict[str, Any] | None = None,
     run: str | Path | None = None,
     transform: Callable[[Any], Any] | None = None,
@@ -60,7 +71,7 @@ def train(
     """Trains on a folder of labelled images, or on a CSV or Parquet table.
 
     Args:
-        settings: `KEY=VALUE` words.
+        settings: `KEY=VALUE` words, or a mapping of names to values.
         recipe: YAML file or mapping; the words come after it.
         run: where to write; by default a new folder in runs/.
         transform: makes the training views in place of `augment.policy`: a PIL image to a PIL image, or to a (3, H, W) uint8
@@ -79,6 +90,7 @@ def train(
         check_freeze(settled, phases)
         read_the_rest(config, table)
         refuse_what_does_nothing(given, reads, class_counts(table), transform is not None)
+        check_prefix(phases_of(with_remedy(given, class_counts(table))), settled.built.network, settled.size, transform is not None)
         opened = RunFolder.create(run, Path(folder))
         with opened.locked():
             opened.note("started", folder=str(Path(folder).expanduser().resolve()), given=given, transform=_name(transform))
@@ -95,7 +107,10 @@ def train(
 
 
 def resume(
-    run: str | Path, settings: Sequence[str] = (), accept_changes: bool = False, transform: Callable[[Any], Any] | None = None
+    run: str | Path,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    accept_changes: bool = False,
+    transform: Callable[[Any], Any] | None = None,
 ) -> TrainResult:
     """Goes on with a run from its newest checkpoint.
 
@@ -111,11 +126,13 @@ def resume(
     """
     opened = RunFolder.open(run)
     changed = gather(None, settings)
-    before = opened.events("started")[0].get("transform")
+    before = opened.started().get("transform")
     if before != _name(transform):
         raise SettingsError(f"The run was started with transform={before}: give the same to sightline.resume, a run holds no Python code.")
     with Screen() as screen, opened.locked():
         state = Checkpoints(opened.checkpoints).newest()
+        if state is None and opened.history.exists():
+            raise RunError(f"{opened.root} has been trained, but its checkpoints are gone: train anew into another folder.")
         given = _changed(given_of(opened), changed, state)
         phases = phases_of(given)
         reads: set[str] = set()
@@ -124,11 +141,18 @@ def resume(
         settled = settle(config, prepared.table, fetch=state is None)
         check_freeze(replace(settled, built=replace(settled.built, weights="kept")), phases)
         read_the_rest(config, prepared.table)
-        refuse_what_does_nothing(given, reads, class_counts(prepared.table), transform is not None, only=changed)
-        opened.note("resumed", changed=changed, epoch=state.facts["epoch"] + 1 if state else 1, given=given)
-        if accept_changes:
+        counts = class_counts(prepared.table)
+        refuse_what_does_nothing(given, reads, counts, transform is not None, only=changed)
+        check_prefix(phases_of(with_remedy(given, counts)), settled.built.network, settled.size, transform is not None)
+        accepted = changed_images(opened, prepared)  # none, unless they were to be accepted
+        opened.note("resumed", changed=changed, epoch=state.facts["epoch"] + 1 if state else 1, given=given, images=accepted)
+        notes = tuple(count_lines(prepared)) if accepted else ()
+        for line in notes:
+            screen.say(line)
+        if accepted:
             files.write_atomic(opened.images, prepared.images().write_parquet)
-        return TrainResult(opened, *Fit(opened, given, reads, settled, prepared, screen, transform).go())
+        metrics, more = Fit(opened, given, reads, settled, prepared, screen, transform).go()
+        return TrainResult(opened, metrics, (*notes, *more))
 
 
 def _name(transform: Callable[[Any], Any] | None) -> str | None:
@@ -141,9 +165,9 @@ def _name(transform: Callable[[Any], Any] | None) -> str | None:
 
 def given_of(run: RunFolder) -> dict[str, Any]:
     """What the user gave to a run, changes on resume included, and what was settled for the whole of it."""
-    events = [*run.events("started"), *run.events("resumed")]
+    events = [run.started(), *run.events("resumed")]
     given: dict[str, Any] = events[-1]["given"]
-    measured = [event["lr"] for event in run.events("measured rate")]
+    measured = [event["lr"] for event in run.events("measured rate") if event["lr"] is not None]
     if measured and given.get("train.lr", "auto") == "auto":
         given["train.lr"] = measured[-1]
     pinned = gather(run.config, []) if run.config.exists() else {}
@@ -155,25 +179,50 @@ def _changed(given: dict[str, Any], changed: Mapping[str, Any], state: State | N
     """The settings with the changes of a resume: a phase of their own, or in place where they hold for the whole run."""
     for path in changed:
         room = path.partition(".")[0]
-        if room in ("data", "split") or (room == "model" and path != "model.freeze") or path == "train.seed":
+        if room in ("data", "split") or (room == "model" and path != "model.freeze") or path in _FROM_THE_START:
             raise SettingsError(f"{path} cannot change on resume: it would be another run. Start one with `sightline train`.")
         if path == "phases":
             raise SettingsError("phases cannot change on resume: what is given makes a phase, which begins with the next epoch.")
     build({**given, **changed})  # unknown names and wrong values, before anything else
-    first = 1 if state is None else state.facts["epoch"] + 1
-    ofphase = {path: value for path, value in changed.items() if may_change(path) and first > 1}
+    if state is None:
+        return {**given, **changed}
+    first = state.facts["epoch"] + 1
+    ofphase = {path: value for path, value in changed.items() if may_change(path)}
     whole = {path: value for path, value in changed.items() if path not in ofphase}
-    epochs = build({**given, **whole}).train.epochs
-    if ofphase and first > epochs:
-        raise SettingsError(
-            f"{next(iter(ofphase))} would hold from epoch {first} on, and epoch {epochs} is the last: raise train.epochs too."
-        )
-    phases = [dict(raw) for raw in given.get("phases", ())]
-    if ofphase:
-        same = next((raw for raw in phases if raw["from"] == first), None)
-        if same is None:
-            phases.append({"from": first, **ofphase})
-        else:
-            same.update(ofphase)
+    _refuse_without_epochs(build({**given, **whole}).train, changed, next(iter(ofphase), None), state)
+    by_epoch: dict[int, dict[str, Any]] = {}
+    own = [*given.get("phases", ()), {"from": first, **ofphase}] if ofphase else given.get("phases", ())
+    for raw in (*_begun(given, whole, state), *own):  # of two that begin with the same epoch, the later one's values hold
+        by_epoch[raw["from"]] = {**by_epoch.get(raw["from"], {}), **raw}
     given = {**given, **whole}
-    return given | {"phases": sorted(phases, key=lambda raw: raw["from"])} if phases else given
+    return given | {"phases": [by_epoch[epoch] for epoch in sorted(by_epoch)]} if by_epoch else given
+
+
+def _refuse_without_epochs(settings: TrainSettings, changed: Mapping[str, Any], ofphase: str | None, state: State) -> None:
+    """Raises SettingsError where no epoch is left for what was changed.
+
+    Args:
+        settings: those that hold for the whole run, changed.
+        ofphase: one of the changed settings that would begin a phase, if any does.
+    """
+    epoch, batch, best = (state.facts[name] for name in ("epoch", "batch", "best_epoch"))
+    what = ofphase or ("train.epochs" if changed.get("train.epochs", 0) > epoch else None)
+    if what is None:
+        return
+    if ofphase and epoch == 0:
+        raise SettingsError(f"{ofphase} would begin a phase, which the first epoch cannot: go on without it first, or start another run.")
+    if epoch >= settings.epochs:
+        raise SettingsError(
+            f"{what} would hold from epoch {epoch + 1} on, and epoch {settings.epochs} is the last: raise train.epochs too."
+        )
+    if batch == 0 and Plan.of(settings).gives_up(epoch, best):
+        raise SettingsError(f"train.patience={settings.patience} ended the run, so {what} would do nothing: give train.patience=null too.")
+
+
+def _begun(given: Mapping[str, Any], whole: Mapping[str, Any], state: State) -> list[dict[str, Any]]:
+    """The phase of a remedy (`ldam`, `crt`) that has begun, where it would otherwise move with the number of epochs."""
+    before = build(given)
+    if whole.get("train.epochs", 0) <= before.train.epochs:
+        return []
+    begun = state.facts["epoch"] + (state.facts["batch"] > 0)  # epochs
+    return [raw for raw in late_phases(given, before.imbalance) if raw["from"] <= begun]

@@ -67,6 +67,10 @@ class Plan:
             settings.ema,
         )
 
+    def gives_up(self, epoch: int, best: int | None) -> bool:
+        """Whether patience ends training before this epoch (from 0), with the best one so far."""
+        return self.patience is not None and best is not None and epoch - 1 - best >= self.patience
+
 
 class Batches(Protocol):
     """What an epoch is made of."""
@@ -114,12 +118,14 @@ class Phase:
         open: makes the stage; the argument says whether the phase begins (True) or goes on from a checkpoint (False).
         keeps_optimizer: whether the optimizer's state of the phase before is carried over.
         keeps_schedule: whether the schedule of the phase before goes on.
+        resets_head: whether `open` makes a new head where the phase begins.
     """
 
     first: int
     open: Callable[[bool], Stage]
     keeps_optimizer: bool = True
     keeps_schedule: bool = True
+    resets_head: bool = False
 
 
 class Reporter(Protocol):
@@ -314,11 +320,8 @@ class Trainer:
         self.sums.zero_()
 
     def _finished(self) -> bool:
-        p, patience = self.progress, self.plan.patience
-        if p.epoch >= self.plan.epochs:
-            return True
-        without_better = 0 if p.best_epoch is None else p.epoch - 1 - p.best_epoch
-        return patience is not None and without_better >= patience and p.batch == 0
+        p = self.progress
+        return p.epoch >= self.plan.epochs or (p.batch == 0 and self.plan.gives_up(p.epoch, p.best_epoch))
 
     # ---- phases ------------------------------------------------------------------------------------------------------
 
@@ -342,6 +345,9 @@ class Trainer:
             unpack_optimizer(stage.optimizer, stage.names, tensors)
         if all(phase.keeps_schedule for phase in passed):
             stage.schedule.load(plateau)
+        if self.ema is not None and self.phases[number].resets_head:  # an average with the old head would be of neither
+            for name, value in self.network.head.state_dict().items():
+                self.ema.state()[f"head.{name}"].copy_(value)
 
     # ---- saving and going on -----------------------------------------------------------------------------------------
 
