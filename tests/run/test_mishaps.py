@@ -1,0 +1,122 @@
+"""What goes wrong at odd moments: each has its sentence, and nothing is lost or silently replaced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.classifier import Classifier
+from sightline.config import gather
+from sightline.data.table import scan
+from sightline.errors import RunError, SettingsError
+from sightline.run.evaluate import evaluate
+from sightline.run.folder import RunFolder
+from sightline.run.predict import predict
+from sightline.run.train import TrainResult, resume, train
+
+SMALL = ["model.name=sightline_tiny", "train.epochs=1", "data.size=16", "train.tensorboard=false"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]) -> tuple[Path, TrainResult]:
+    """A folder and a finished run on it; tests that change it copy it."""
+    place = tmp_path_factory.mktemp("done")
+    os.environ["SIGHTLINE_CACHE"] = str(place / "cache")
+    folder = write_images(place / "photos", {"blue": 12, "red": 10})
+    return folder, train(folder, SMALL, run=place / "run")
+
+
+def test_a_run_is_not_written_among_the_images(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunError, match="would lie among the images"):
+        train(folder, SMALL, run=folder / "run")
+    monkeypatch.chdir(folder)
+    with pytest.raises(RunError, match=r"choose another place with --run"):
+        train(".", SMALL)
+    assert not (folder / "runs").exists()
+
+
+def test_pictures_of_an_old_run_are_no_training_images(folder: Path) -> None:
+    shutil.copytree(folder / "red", folder / "runs" / "old")
+    (folder / "runs" / "old" / "ledger.jsonl").touch()
+    found = scan(folder)
+    assert found.classes == ("blue", "green", "red")
+    assert found.skipped == {"in a run folder of sightline": 9}
+
+
+def test_the_same_picture_under_two_labels_is_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "red" / "red-000.png", folder / "blue" / "copy.png")
+    notes = train(folder, SMALL, run=tmp_path / "run").notes
+    expected = (
+        "One picture carries two labels, such as blue/copy.png = red/red-000.png: at least one of them is wrong. All are used as they are."
+    )
+    assert expected in notes
+
+
+def test_a_run_that_stopped_before_its_data_was_ready_can_be_started_again(folder: Path, tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", folder)
+    run.note("started", folder=str(folder), given={})
+    (run.root / ".lock").touch()
+    assert "test" in train(folder, SMALL, run=tmp_path / "run").metrics
+
+
+@pytest.mark.parametrize("rubbish", ["", "{bad\n", '{"event": "started"}\n'])
+def test_a_damaged_ledger_is_a_sentence(done: tuple[Path, TrainResult], tmp_path: Path, rubbish: str) -> None:
+    shutil.copytree(done[1].run.root, tmp_path / "run")
+    (tmp_path / "run" / "ledger.jsonl").write_text(rubbish)
+    with pytest.raises(RunError, match=r"ledger.jsonl is damaged"):
+        resume(tmp_path / "run", ["train.epochs=2"])
+
+
+def test_without_its_checkpoints_a_trained_run_is_not_trained_from_the_start_again(done: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    shutil.copytree(done[1].run.root, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(RunError, match="its checkpoints are gone"):
+        resume(tmp_path / "run", ["train.epochs=2"])
+
+
+def test_figures_of_two_folders_of_one_name_stay_apart(
+    done: tuple[Path, TrainResult], tmp_path: Path, write_images: Callable[..., Path]
+) -> None:
+    shutil.copytree(done[1].run.root, tmp_path / "run")
+    first, second = (write_images(tmp_path / place / "new", {"blue": n, "red": n}) for place, n in (("a", 3), ("b", 4)))
+    for folder in (first, second, first):
+        evaluate(tmp_path / "run", folder)
+    places = sorted(p.name for p in (tmp_path / "run" / "evaluation").iterdir())
+    assert places == ["new", "new-2", "test", "val"]
+
+
+def test_a_pipe_is_not_waited_for(done: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert predict(done[1].run.root, [tmp_path / "pipe.png"]).answers.unreadable == {0: "not a regular file"}
+
+
+def test_an_unfinished_run_says_how_it_is_finished(folder: Path, tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", folder)
+    run.note("started", folder=str(folder), given={})
+    with pytest.raises(RunError, match=r"has not finished: go on with `sightline train --resume"):
+        Classifier.load(run.root)
+
+
+def test_settings_may_be_a_mapping_and_are_never_a_text() -> None:
+    assert gather({"train": {"epochs": 3}}, {"train.epochs": 2, "augment": {"policy": "none"}}) == {
+        "train.epochs": 2,
+        "augment.policy": "none",
+    }
+    with pytest.raises(SettingsError, match="as a list of KEY=VALUE texts"):
+        gather(None, "train.epochs=2")
+
+
+def test_results_are_one_line_each_and_labels_are_checked(done: tuple[Path, TrainResult]) -> None:
+    folder, result = done
+    classifier = result.classifier
+    assert "\n" not in repr(result) + repr(classifier)
+    paths = sorted((folder / "red").iterdir())[:2]
+    with pytest.raises(ValueError, match="2 paths and 1 labels"):
+        classifier.score(paths, ["red"])
+    with pytest.raises(ValueError, match="no classes: pink"):
+        classifier.score(paths, ["red", "pink"])
+    assert 0 <= classifier.score(paths, ["red", "red"]) <= 1
