@@ -39,7 +39,7 @@ def test_a_row_holds_the_figures_of_its_class() -> None:
     assert cat.split()[10] == "97.4"
     assert len(cat.split()) == 14
     fox = next(line for line in lines if line.startswith("fox"))
-    assert fox.split() == ["fox", "0", "0.0", "-", "-"]
+    assert fox.split() == ["fox", "0", "0.0", "(0.0", "to", "79.3)", "-", "-"]
     assert "Not evaluated, as they have no images here: fox." in lines
     assert any(line.split()[:3] == ["accuracy", "93.1", "%"] for line in lines)
     assert any(line.startswith("log loss") and "%" not in line for line in lines)

@@ -1,6 +1,5 @@
 """Training views: what a policy draws for an image in an epoch, and the batch that comes of it.
 
-    policy = choose_policy(config.augment, config.data.fit)
     views = training_views(batch, view, policy, seed, epoch)      (B, 3, size, size), normalised
     for views in test_views(batch, view, 5): ...                  test-time augmentation: the same each time
 
