@@ -25,9 +25,10 @@ SMALL = ["model.name=sightline_tiny", "train.epochs=1", "data.size=16", "train.t
 def done(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]) -> tuple[Path, TrainResult]:
     """A folder and a finished run on it; tests that change it copy it."""
     place = tmp_path_factory.mktemp("done")
-    os.environ["SIGHTLINE_CACHE"] = str(place / "cache")
     folder = write_images(place / "photos", {"blue": 12, "red": 10})
-    return folder, train(folder, SMALL, run=place / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGHTLINE_CACHE", str(place / "cache"))
+        return folder, train(folder, SMALL, run=place / "run")
 
 
 def test_a_run_is_not_written_among_the_images(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Keeping what the frozen part of a network computes: built once, then an epoch costs only what is trained.
 
     values = settle_prefix(task, config, epochs)      whether it is kept, and how many views
-    kept = keep_prefix(task, planned)
+    kept = keep_prefix(task, planned, frozen)
     kept.batches, kept.suffix, kept.val_logits()
 
 An image has V views over the whole run (`augment.views`); view v comes in the epochs v, v + V, ... Training without the
@@ -24,11 +24,12 @@ from sightline.config import Config, Phase
 from sightline.data.batches import Batch, Order, TrainBatches, plain_batches, view_numbers
 from sightline.device import Device
 from sightline.errors import SettingsError
-from sightline.models.freeze import freeze
+from sightline.models.freeze import Frozen
 from sightline.models.head import Network
 from sightline.models.inference import logits_of
 from sightline.models.kept import KeptFeatures, keep, prefix_key
 from sightline.models.prefix import Cut, cut
+from sightline.models.weights import Tensors
 from sightline.run.evaluate import EVAL_BATCH
 from sightline.run.task import Planned, Task, train_batches
 
@@ -143,8 +144,11 @@ def _cut(task: Task, config: Config) -> Cut | str:
         return cut(task.network, config.model.freeze, example.to(memory_format=task.device.memory_format))
 
 
-def keep_prefix(task: Task, planned: Planned) -> Prefix:
+def keep_prefix(task: Task, planned: Planned, frozen: Frozen) -> Prefix:
     """The kept prefix of a phase whose settings ask for it; built where it is not there yet.
+
+    Args:
+        frozen: what the phase froze of the network.
 
     Raises:
         DiskError: there is no room for it.
@@ -152,30 +156,29 @@ def keep_prefix(task: Task, planned: Planned) -> Prefix:
     made, views = _cut(task, planned.config), planned.config.augment.views
     assert not isinstance(made, str), made
     assert isinstance(views, int)
-    return _kept(task, planned, made, views)
+    return _kept(task, planned, made, frozen.state(task.network), views)
 
 
-def _kept(task: Task, planned: Planned, made: Cut, views: int) -> Prefix:
+def _kept(task: Task, planned: Planned, made: Cut, weights: Tensors, views: int) -> Prefix:
     batches = train_batches(task, planned)
     rows, val = task.rows, task.prepared.split.rows("val")
-    train = _features(task, planned, made, batches, rows, views)
-    judged = _features(task, planned, made, None, val, 1)
+    train = _features(task, planned, made, weights, batches, rows, views)
+    judged = _features(task, planned, made, weights, None, val, 1)
     _tell(task, train, judged, views)
     kept = KeptBatches(train, task.prepared.labels[rows], planned.order, task.device.torch_device)
     return Prefix(kept, made.suffix, judged, task.device)
 
 
 def _features(
-    task: Task, planned: Planned, made: Cut, batches: TrainBatches | None, rows: npt.NDArray[np.int64], views: int
+    task: Task, planned: Planned, made: Cut, weights: Tensors, batches: TrainBatches | None, rows: npt.NDArray[np.int64], views: int
 ) -> KeptFeatures:
     """Features of `rows` in `views` training views, or in the plain one where `batches` is None."""
     config, usable = planned.config, task.prepared.table.usable
-    frozen = freeze(task.network, config.model.freeze)
     key = prefix_key(
         images=usable["pixel_digest"].gather(rows).to_list(),
         draws=task.prepared.keys[rows],
         side=task.prepared.pixels.side,
-        weights=frozen.state(task.network),
+        weights=weights,
         model=f"{config.model.name} {config.model.drop_path}",
         words=str(config.model.freeze),
         view=task.view,

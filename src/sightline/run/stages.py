@@ -45,7 +45,7 @@ def _open(task: Task, planned: Planned, begins: bool) -> loop.Stage:
     if begins and planned.resets_head:
         reset(task.network.head, train.seed, planned.phase.first)
     frozen = freeze(task.network, config.model.freeze)
-    kept = keep_prefix(task, planned) if config.model.freeze not in ("none", ()) and train.prefix == "on" else None
+    kept = keep_prefix(task, planned, frozen) if config.model.freeze not in ("none", ()) and train.prefix == "on" else None
     batches: loop.Batches = train_batches(task, planned) if kept is None else kept.batches
     compute = (lambda: plain_logits(task)) if kept is None else kept.val_logits
     lr = train.lr
