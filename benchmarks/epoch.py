@@ -21,6 +21,7 @@ from sightline.data.table import scan
 from sightline.device import choose
 from sightline.models.catalog import build
 from sightline.models.freeze import freeze
+from sightline.models.small_maps import speed_up
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.imbalance import settle
 from sightline.training.loop import Phase, Plan, Row, Stage, Trainer
@@ -70,6 +71,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         rows = np.arange(len(table))[:: max(1, len(table) // 3000)]
         view = View(side, "squash", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
         network = build(config.model, len(table.classes), size=side).network.to(memory_format=device.memory_format)
+        speed_up(network)
         keys, order = image_keys(table.frame["path"]), Order(len(rows), config.train.batch_size, 0)
         precision = getattr(torch, device.precision)
         real = TrainBatches(pixels, rows, labels, keys, view, POLICIES["standard"], order, 0, torch.device("cpu"), precision)

@@ -243,7 +243,7 @@ def test_python_itself_is_held_to_the_same_checks() -> None:
         ("train: {lr: 1}\ntrain.lr: 2\n", "train.lr is given twice in the recipe."),
         ("train: 5\n", "train is a group of settings: write train.NAME=VALUE, such as train.epochs=30."),
         ("trian: {lr: 1}\n", "There is no setting trian.lr. Did you mean train.lr?"),
-        ("trian:\n", "There is no setting trian. `sightline settings` lists them all."),
+        ("trian:\n", "There is no setting trian. Did you mean train?"),
         ("- train\n", "The recipe PATH must hold settings, such as 'train: {epochs: 20}'."),
         ("train.epochs=20\n", "The recipe PATH must hold settings, such as 'train: {epochs: 20}'."),
         ("train: &t {lr: *t}\n", "There is no setting train.lr.lr. Did you mean train.lr?"),

@@ -15,19 +15,48 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sightline.classifier import Classifier, load
     from sightline.config import Config
+    from sightline.run.audit import audit
+    from sightline.run.compare import compare
+    from sightline.run.embed import embed
     from sightline.run.evaluate import evaluate
+    from sightline.run.explain import explain
+    from sightline.run.labels import labels
+    from sightline.run.predict import predict
     from sightline.run.prepare import prepare
+    from sightline.run.report import report
     from sightline.run.train import resume, train
 
-__all__ = ["Classifier", "Config", "evaluate", "load", "prepare", "resume", "train"]
+__all__ = [
+    "Classifier",
+    "Config",
+    "audit",
+    "compare",
+    "embed",
+    "evaluate",
+    "explain",
+    "labels",
+    "load",
+    "predict",
+    "prepare",
+    "report",
+    "resume",
+    "train",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
     "Classifier": "sightline.classifier",
     "Config": "sightline.config",
+    "audit": "sightline.run.audit",
+    "compare": "sightline.run.compare",
+    "embed": "sightline.run.embed",
     "evaluate": "sightline.run.evaluate",
+    "explain": "sightline.run.explain",
+    "labels": "sightline.run.labels",
     "load": "sightline.classifier",
+    "predict": "sightline.run.predict",
     "prepare": "sightline.run.prepare",
+    "report": "sightline.run.report",
     "resume": "sightline.run.train",
     "train": "sightline.run.train",
 }

@@ -1,9 +1,9 @@
-"""Classifier: network, preprocessing, class names and temperature, as one thing that can be used, saved and moved.
+"""Classifier: network, preprocessing, class names and thresholds, as one thing that can be used, saved and moved.
 
     classifier = Classifier.load("run/classifier")
     classifier.predict(["a.jpg", "b.png"])            ["rose", "tulip"]
     classifier.predict_proba(["a.jpg"])               (1, K) calibrated probabilities
-    answers = classifier.classify(paths)              also says which files could not be read, and why
+    answers = classifier.classify(paths)              also says which files could not be read, and where it abstains
 
 A folder with `model.safetensors` and `model.json` is all it needs. The JSON holds a digest of the weights, and nothing
 in either file can run code. What was trained is what is used: the decoder, the preprocessing and the order of classes
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,19 @@ from sightline import files
 from sightline.data.batches import stacked_views
 from sightline.device import Device, choose
 from sightline.errors import ModelError, RunError, UnreadableImage
+from sightline.evaluation.conformal import PredictionSets
+from sightline.evaluation.novelty import Novelty
 from sightline.models.catalog import rebuild
+from sightline.models.features import class_layer, listening
+from sightline.models.head import Network
 from sightline.models.inference import logits_of
 from sightline.models.preprocess import Preprocess
 from sightline.settings import DeviceSettings
 
 FORMAT = 1
+UNLIKE = "unlike the training images"
 _BATCH = 64
+_NAMED = 3  # classes that a reason to abstain spells out
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,9 @@ class Answers:
         logits: (M, K) float32 of these.
         probabilities: (M, K) float64, calibrated.
         unreadable: {position in `paths`: reason}.
+        sets: (M, K) bool, the classes in each prediction set; None where the classifier has no thresholds for them.
+        novelty: (M,) how unlike the training images each is, higher is stranger; None likewise.
+        abstain: (M,) why no single answer should be relied on, or None where one may be (see `Classifier.abstain`).
     """
 
     paths: tuple[Path, ...]
@@ -55,6 +64,9 @@ class Answers:
     logits: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float64]
     unreadable: dict[int, str]
+    sets: npt.NDArray[np.bool_] | None = None
+    novelty: npt.NDArray[np.float64] | None = None
+    abstain: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,8 @@ class Classifier:
         temperature: logits are divided by it before the softmax (Guo et al. 2017).
         about: where it comes from; free facts for people.
         shift: (K,) added to the network's logits (post-hoc adjustment for class frequencies); None: nothing.
+        sets: thresholds of prediction sets; None: validation was too small, or the file is older than they are.
+        novelty: the threshold beyond which an image is unlike the training images; None likewise.
     """
 
     network: nn.Module
@@ -77,14 +91,22 @@ class Classifier:
     device: Device
     about: dict[str, Any]
     shift: tuple[float, ...] | None = None
+    sets: PredictionSets | None = None
+    novelty: Novelty | None = None
 
     def __post_init__(self) -> None:
         if self.spec.get("classes") != len(self.classes) or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"{len(self.classes)} class names for a network of {self.spec.get('classes')} classes")
-        if self.shift is not None and len(self.shift) != len(self.classes):
-            raise ValueError(f"a shift of {len(self.shift)} values for {len(self.classes)} classes")
+        if not all(isinstance(name, str) and name for name in self.classes):
+            raise ValueError("a class without a name")
+        if self.shift is not None and (len(self.shift) != len(self.classes) or not np.isfinite(self.shift).all()):
+            raise ValueError(f"a shift of {len(self.shift)} values for {len(self.classes)} classes, or not all numbers")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"a temperature of {self.temperature}")
+        if self.sets is not None and len(self.sets.thresholds) != len(self.classes):
+            raise ValueError(f"prediction sets of {len(self.sets.thresholds)} classes for {len(self.classes)}")
+        if self.novelty is not None and self.novelty.directions.shape[1] != class_layer(cast(Network, self.network)).in_features:
+            raise ValueError(f"directions of width {self.novelty.directions.shape[1]} for another network's features")
 
     def __repr__(self) -> str:
         """One line; the network would be pages."""
@@ -128,15 +150,69 @@ class Classifier:
             raise TypeError("Give a list of paths: classifier.predict([path]).")
         all_paths = tuple(Path(p) for p in paths)
         unreadable: dict[int, str] = {}
-        logits = self.logits(self._batches(all_paths, unreadable, views))
+        logits, novelty = self.scored(self._batches(all_paths, unreadable, views), views)
         logits = logits if len(logits) else np.zeros((0, len(self.classes)), dtype=np.float32)
         readable = np.array([i for i in range(len(all_paths)) if i not in unreadable], dtype=np.int64)
-        return Answers(all_paths, readable, logits, self.probabilities(logits), unreadable)
+        probabilities = self.probabilities(logits)
+        sets = None if self.sets is None else self.sets.sets(probabilities)
+        return Answers(all_paths, readable, logits, probabilities, unreadable, sets, novelty, self.abstain(probabilities, sets, novelty))
+
+    def abstain(
+        self, probabilities: npt.NDArray[np.float64], sets: npt.NDArray[np.bool_] | None, novelty: npt.NDArray[np.float64] | None
+    ) -> tuple[str | None, ...]:
+        """Why each of M images has no single answer to rely on; None where it has.
+
+        An image whose novelty is above the threshold is "unlike the training images", whatever its classes' probabilities.
+        Else, where its prediction set holds several classes, it "could be a, b or c", the likeliest first. Without
+        thresholds nothing abstains.
+        """
+        strange = np.zeros(len(probabilities), dtype=bool)
+        if self.novelty is not None and novelty is not None:
+            strange = novelty > self.novelty.threshold
+        several = strange if sets is None else sets.sum(axis=1) > 1
+        reasons: list[str | None] = [None] * len(probabilities)
+        for i in np.flatnonzero(strange | several).tolist():
+            reasons[i] = UNLIKE if sets is None or strange[i] else f"could be {self._either(self.members(probabilities[i], sets[i]))}"
+        return tuple(reasons)
+
+    def members(self, probabilities: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> list[str]:
+        """The names of the classes in one set, of (K,) probabilities and (K,) bool, the likeliest first."""
+        return [self.classes[k] for k in np.argsort(-probabilities, kind="stable") if chosen[k]]
+
+    @staticmethod
+    def _either(names: Sequence[str]) -> str:
+        """`a, b or c`; of many the first three and how many more."""
+        rest = len(names) - _NAMED
+        if rest > 1:
+            return f"{', '.join(names[:_NAMED])} or one of {rest} more"
+        return f"{', '.join(names[:-1])} or {names[-1]}"
 
     def logits(self, batches: Iterable[torch.Tensor]) -> npt.NDArray[np.float32]:
         """(N, K) of batches of views, as `models.inference.logits_of`, the shift added."""
         found = logits_of(self.network, batches, self.device)
         return found if self.shift is None or not len(found) else found + np.array(self.shift, dtype=np.float32)
+
+    def scored(self, batches: Iterable[torch.Tensor], views: int = 1) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64] | None]:
+        """Logits (N, K) as `logits` gives them, and how unlike the training images each is (N,); None without thresholds for it.
+
+        Args:
+            views: of each image that the batches hold; its novelty is that of their mean features.
+        """
+        if self.novelty is None:
+            return self.logits(batches), None
+        novelty, distances = self.novelty, []
+        with listening(cast(Network, self.network)) as heard:
+
+            def drained() -> Iterator[torch.Tensor]:
+                for batch in batches:
+                    yield batch
+                    features = heard.blocks.pop()  # of this batch: features of all images would not fit into memory
+                    distances.append(novelty.distances(features.reshape(views, -1, heard.width).mean(axis=0)))
+
+            logits = self.logits(drained())
+        if not distances:
+            return logits, np.zeros(0)
+        return logits, novelty.scores(logits, np.concatenate(distances))
 
     def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """(N, K) float64: the softmax of the logits divided by the temperature."""
@@ -186,6 +262,8 @@ class Classifier:
             "classes": list(self.classes),
             "temperature": self.temperature,
             "shift": self.shift,
+            "sets": None if self.sets is None else self.sets.to_json(),
+            "novelty": None if self.novelty is None else self.novelty.to_json(),
             "digest": files.digest(folder / "model.safetensors"),
             "about": self.about,
         }
@@ -210,8 +288,11 @@ class Classifier:
             network.load_state_dict(load_file(path / "model.safetensors"))
             network.to(device.torch_device).to(memory_format=device.memory_format).eval()
             shift = None if card.get("shift") is None else tuple(float(value) for value in card["shift"])
-            return cls(network, card["spec"], preprocess, classes, temperature, device, card.get("about", {}), shift)
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ModelError) as error:
+            sets = None if card.get("sets") is None else PredictionSets.from_json(card["sets"])
+            novelty = None if card.get("novelty") is None else Novelty.from_json(card["novelty"])
+            about = card.get("about", {})
+            return cls(network, card["spec"], preprocess, classes, temperature, device, about, shift, sets, novelty)
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError, ModelError) as error:
             raise RunError(f"{path / 'model.json'} does not describe its weights: {' '.join(str(error).split())[:300]}") from None
 
 
@@ -225,7 +306,7 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} holds no classifier: {Path(error.filename).name} is missing.") from None
     except NotADirectoryError:
         raise RunError(f"{path} is a file; give a run folder or a classifier folder.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path / 'model.json'} cannot be read: {error}.") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise RunError(f"{path / 'model.json'} is not of a format that this version of sightline knows ({FORMAT}).")

@@ -1,7 +1,7 @@
 """The command line: each command parses, makes one call, and echoes. Heavy imports happen inside the commands.
 
-Results go to standard output, progress and notes to standard error. Exit status: 0 done; 2 something that you can mend;
-130 interrupted, with the command that resumes.
+Results go to standard output, progress and notes to standard error. Exit status: 0 done; 1 a finding under --strict;
+2 something that you can mend; 130 interrupted, with the command that resumes.
 """
 
 from __future__ import annotations
@@ -56,6 +56,26 @@ def demo(
 
 
 @app.command()
+def audit(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Labelled images, or a CSV or Parquet table.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Settings of data and split.")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Write audit.json and audit.html there.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where a person should look.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is in a folder, and what is wrong with it: broken files, twins, leaks, conflicts, odd pictures. Nothing is changed."""
+    from sightline.run.audit import audit as run_audit
+
+    result = run_audit(folder, words or [], out)
+    written = f"\n\nPage        {Path(out) / 'audit.html'}" if out is not None else ""
+    _echo({**result.to_json(), "text": result.text() + written}, as_json)
+    failures = result.strict_failures() if strict else []
+    if failures:
+        _say(f"--strict: {'; '.join(failures)}.")
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     words: Annotated[list[str] | None, typer.Argument(metavar="FOLDER [KEY=VALUE ...]", help="Labelled images, then settings.")] = None,
     recipe: Annotated[str | None, typer.Option("-c", "--config", metavar="RECIPE.yaml", help="Settings from a file.")] = None,
@@ -99,6 +119,75 @@ def evaluate(
     _refuse(split not in ("test", "val"), f"--split must be test or val, not {split}.")
     metrics = run_evaluate(run, folder, split, out, tta)
     _echo({"metrics": metrics, "text": classification_report(metrics)}, as_json)
+
+
+@app.command()
+def report(run: Run, as_json: Json = False) -> None:
+    """Write RUN/report.html anew: all that is known of a run, in one file that opens anywhere."""
+    from sightline.run.report import report as run_report
+
+    path = run_report(run)
+    _echo({"report": str(path), "text": f"Report      {path}"}, as_json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Run folders; each is compared with the first.")],
+    split: Annotated[str, typer.Option("--split", help="test, val, or the name of another folder that all have evaluated.")] = "test",
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write .json or .txt.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Which run is better, on the same images: paired differences with intervals, and whether there are enough images to say."""
+    from sightline.run.compare import compare as run_compare
+
+    found = run_compare(runs, split)
+    if out is not None:
+        found.write(Path(out))
+    _echo({**found.to_json(), "text": found.text().rstrip("\n")}, as_json)
+
+
+@app.command()
+def labels(
+    run: Run,
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where to write (default: RUN/labels).")] = None,
+    most: Annotated[int, typer.Option("--most", metavar="N", help="Suspects on the page; the table has all.")] = 300,
+    as_json: Json = False,
+) -> None:
+    """Rank the labels that look wrong, and write a page on which you decide; split.folds=5 lets all images be judged."""
+    from sightline.run.labels import labels as run_labels
+
+    review = run_labels(run, out, most)
+    _echo({**review.facts(), "text": review.text()}, as_json)
+
+
+@app.command()
+def embed(
+    run: Run,
+    split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
+    method: Annotated[str, typer.Option("--method", help="tsne, or umap (needs sightline[umap]).")] = "tsne",
+    seed: Annotated[int, typer.Option("--seed", help="Of the method's random draws.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="Images to draw; of more a sample.")] = 5_000,
+    as_json: Json = False,
+) -> None:
+    """Draw the images as the network sees them: a picture with a legend, and a page that shows each image."""
+    from sightline.run.embed import embed as run_embed
+
+    done = run_embed(run, split, method, seed, limit)
+    _echo({"embedding": str(done.table), "picture": str(done.picture), "page": str(done.page), "text": done.text()}, as_json)
+
+
+@app.command()
+def explain(
+    run: Run,
+    split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
+    images: Annotated[int, typer.Option("--images", metavar="N", help="How many, mistakes first.")] = 24,
+    as_json: Json = False,
+) -> None:
+    """Show where the network looked: heat maps beside the pictures, of mistakes and of right answers."""
+    from sightline.run.explain import explain as run_explain
+
+    done = run_explain(run, split, images)
+    _echo({"images": done.rows, "sheet": str(done.sheet), "text": done.text()}, as_json)
 
 
 @app.command()
@@ -162,13 +251,20 @@ def doctor(as_json: Json = False) -> None:
 
 def _trained(result: Any) -> dict[str, Any]:
     from sightline.evaluation.text import summary
+    from sightline.run.repeats import seeds_text
 
     root = result.run.root
-    judged = "test" if "test" in result.metrics else "val"
-    lines = [f"{judged}: {summary(result.metrics[judged])}"]
+    judged = next(part for part in ("test", "folds", "val") if part in result.metrics)
+    lines = [f"{part}: {summary(result.metrics[part])}" for part in ("test", "folds") if part in result.metrics]
+    if "folds" in result.metrics:
+        lines.append("folds: each image judged by a network that has not seen it; RUN/classifier was trained like these, on more images.")
     if judged == "val":
+        lines = [f"val: {summary(result.metrics['val'])}"]
         lines.append("val chose the epoch and the temperature, so these figures flatter; no test part judged the classifier.")
-    lines += ["", f"Run         {root}", f"Report      {root / 'evaluation' / judged / 'report.txt'}"]
+    if "seeds" in result.metrics:
+        lines.append(seeds_text(result.metrics["seeds"]))
+    page = root / "report.html"
+    lines += ["", f"Run         {root}", f"Report      {page if page.exists() else root / 'evaluation' / judged / 'report.txt'}"]
     lines += [f"Pictures    {root / 'curves.png'}  {root / 'evaluation' / judged / 'confusion.png'}"]
     lines += [f"Try it      sightline predict {root} IMAGE..."]
     return {"run": str(root), "metrics": result.metrics, "notes": list(result.notes), "text": "\n".join(lines)}

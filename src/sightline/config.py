@@ -143,8 +143,8 @@ PHASE_ROOMS = ("augment", "train")
 WHOLE_RUN = frozenset(
     f"train.{name}"
     for name in (
-        *("epochs", "seed", "monitor", "patience", "restore_best", "ema"),
-        *("checkpoint_minutes", "judge", "tensorboard", "log_weights"),
+        *("epochs", "seed", "seeds", "monitor", "patience", "restore_best", "ema"),
+        *("checkpoint_minutes", "judge", "report", "tensorboard", "log_weights"),
     )
 ) | {"train.find_lr", "augment.albumentations"}
 """Settings of these rooms that hold for a whole run: no phase can change them."""
@@ -252,7 +252,7 @@ def _unknown(path: str, known: Mapping[str, FieldInfo]) -> str:
     if path in Config.model_fields and path not in known:
         example = next(k for k in known if k.startswith(f"{path}."))
         return f"{path} is a group of settings: write {path}.NAME=VALUE, such as {example}={show(known[example].default)}."
-    near = _nearest(path, known)
+    near = difflib.get_close_matches(path, Config.model_fields, n=1, cutoff=0.75) or _nearest(path, known)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`sightline settings` lists them all."
     return f"There is no setting {path}. {hint}"
 

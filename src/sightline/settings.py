@@ -27,7 +27,8 @@ def setting(default: Any, description: str, *, needs: Sequence[str] = (), **chec
     return Field(default, description=description, json_schema_extra={"needs": list(needs)}, **checks)
 
 
-_NO_OWN_SPLIT = "images that are divided already"  # follows "has no effect with"
+_NO_OWN_SPLIT = "images that are divided already"  # these follow "has no effect with"
+_OWN_SPLIT = "images that are not divided already"
 
 
 class Settings(BaseModel):
@@ -63,6 +64,10 @@ class DataSettings(Settings):
         "auto", "largest pixel store in gigabytes; auto: half of the free disk; above it files are decoded each epoch"
     )
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = setting("auto", "threads that decode files; auto: one a processor core")
+    corrections: str | None = setting(
+        None, "a corrections.csv as `sightline labels` saves it, laid over the labels of train and val; files stay as they are"
+    )
+    correct_test: bool = setting(False, "apply the corrections to the test part too, which changes the judge", needs=["data.corrections"])
 
 
 class SplitSettings(Settings):
@@ -70,9 +75,24 @@ class SplitSettings(Settings):
 
     fractions: Fractions = setting((0.7, 0.15, 0.15), "shares of train, val and test; they add up to 1", needs=[_NO_OWN_SPLIT])
     seed: int = setting(0, "which images fall where", needs=[_NO_OWN_SPLIT], ge=0, lt=2**63)
+    twins: Literal["near", "exact"] = setting(
+        "near", "what stays together: near twins too (re-encoded, resized, cropped, mirrored, neighbouring frames), or equal pixels only"
+    )
+    repair: Literal["keep", "drop", "regroup"] = setting(
+        "keep",
+        "twins across your own split: keep them and give figures with and without, drop those in train whose twin judges, "
+        "or regroup each group to where most of it is",
+        needs=[_OWN_SPLIT],
+    )
+    folds: Annotated[int, Field(ge=2, le=100)] | None = setting(
+        None, "train so many more networks, each judged on its own fold, so that every image outside of your own test is judged once"
+    )
+    fold: Annotated[int, Field(ge=1, le=100)] | None = setting(None, "train the network of this fold only, from 1", needs=["split.folds"])
 
     @model_validator(mode="after")
     def _check(self) -> SplitSettings:
+        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+            raise ValueError(f"split.fold={self.fold} must be one of the split.folds={self.folds or 'null'}")
         if abs(sum(self.fractions) - 1) > 1e-6 or 0 in self.fractions[:2]:
             raise ValueError("split.fractions must be three shares that add up to 1, train and val above 0, such as [0.7,0.15,0.15]")
         return self
@@ -230,8 +250,15 @@ class TrainSettings(Settings):
     patience: Annotated[int, Field(ge=1)] | None = setting(None, "epochs without a better one before training stops; null: never")
     restore_best: bool = setting(True, "end with the weights of the best epoch; false: of the last")
     seed: int = setting(0, "first weights, order, augmentation, dropout", ge=0, lt=2**63)
+    seeds: int = setting(
+        1,
+        "train so many times, with train.seed, train.seed + 1, ..., on the same split; figures are given as mean and spread",
+        ge=1,
+        le=100,
+    )
     checkpoint_minutes: float = setting(5.0, "minutes between checkpoints inside an epoch", gt=0)
     judge: bool = setting(True, "evaluate the test part once, at the end")
+    report: bool = setting(True, "audit the images at the start, and end with report.html, an embedding and heat maps")
     tensorboard: bool = setting(True, "write TensorBoard's scalars and pictures")
     log_weights: Annotated[int, Field(ge=1)] | None = setting(
         None, "epochs between histograms of each layer's weights and gradients in TensorBoard; null: none", needs=["train.tensorboard"]

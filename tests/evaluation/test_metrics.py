@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sightline.errors import DataError
 from sightline.evaluation.calibration import expected_calibration_error, softmax
+from sightline.evaluation.conformal import PredictionSets, set_figures
 from sightline.evaluation.intervals import wilson
 from sightline.evaluation.metrics import accuracy, balanced_accuracy, confusion, evaluate, macro_f1
 from sightline.evaluation.predictions import Predictions
@@ -25,7 +26,8 @@ FIGURES = (
     "weighted_f1",
     "top5_accuracy",
 )
-FIGURES += ("log_loss", "brier", "ece", "ece_uncalibrated")
+FIGURES += ("log_loss", "brier", "ece", "ece_equal_mass")
+FIGURES += ("log_loss_uncalibrated", "brier_uncalibrated", "ece_uncalibrated", "ece_equal_mass_uncalibrated")
 
 
 def some(n: int, k: int, seed: int = 0, absent: tuple[int, ...] = (), gain: float = 2.0) -> Predictions:
@@ -81,12 +83,14 @@ def test_every_figure_agrees_with_scikit_learn(predictions: Predictions, result:
         "log_loss": sklearn.metrics.log_loss(y, p, labels=range(12)),
         "brier": sklearn.metrics.brier_score_loss(y, p, labels=range(12), scale_by_half=False),
         "ece": expected_calibration_error(p, y),
+        "ece_equal_mass": expected_calibration_error(p, y, equal_mass=True),
     }
     with pytest.warns(UserWarning, match="not in y_true"):
         assert result["balanced_accuracy"]["value"] == pytest.approx(sklearn.metrics.balanced_accuracy_score(y, called))
     for name, value in expected.items():
         assert result[name]["value"] == pytest.approx(value, abs=1e-12), name
-    assert result["ece_uncalibrated"] == result["ece"]
+    for name in ("log_loss", "brier", "ece", "ece_equal_mass"):
+        assert result[f"{name}_uncalibrated"] == result[name]
 
 
 def test_every_class_agrees_with_scikit_learn(predictions: Predictions, result: dict[str, Any]) -> None:
@@ -169,9 +173,72 @@ def test_uncalibrated_predictions_give_their_own_error(predictions: Predictions)
     raw = Predictions(predictions.ids, sharp, predictions.classes, predictions.labels)
     result = evaluate(predictions, uncalibrated=raw, resamples=20)
     assert result["ece_uncalibrated"]["value"] == pytest.approx(expected_calibration_error(sharp, raw.labels))
-    assert result["ece"] == evaluate(predictions, resamples=20)["ece"]
+    assert result["ece_equal_mass_uncalibrated"]["value"] == pytest.approx(expected_calibration_error(sharp, raw.labels, equal_mass=True))
+    assert result["log_loss_uncalibrated"]["value"] == pytest.approx(sklearn.metrics.log_loss(raw.labels, sharp, labels=range(12)))
+    brier = sklearn.metrics.brier_score_loss(raw.labels, sharp, labels=range(12), scale_by_half=False)
+    assert result["brier_uncalibrated"]["value"] == pytest.approx(brier)
+    plain = evaluate(predictions, resamples=20)
+    assert [result[name] for name in ("ece", "log_loss")] == [plain[name] for name in ("ece", "log_loss")]
+    assert result["reliability"]["calibrated"] == plain["reliability"]["calibrated"] == plain["reliability"]["uncalibrated"]
+    right = sharp.argmax(axis=1) == raw.labels
+    assert sum(one["n"] * one["accuracy"] for one in result["reliability"]["uncalibrated"]) == pytest.approx(right.sum())
     with pytest.raises(ValueError, match="same images"):
         evaluate(predictions, uncalibrated=some(400, 11), resamples=20)
+
+
+def at_temperature(given: Predictions, temperature: float) -> Predictions:
+    return Predictions(given.ids, softmax(np.log(given.probabilities), temperature), given.classes, given.labels)
+
+
+def test_a_temperature_that_does_harm_is_told(predictions: Predictions) -> None:
+    flat = at_temperature(predictions, 2)
+    harmed = evaluate(flat, uncalibrated=predictions, resamples=100)
+    after, before = harmed["log_loss"]["value"], harmed["log_loss_uncalibrated"]["value"]
+    assert after > before
+    assert f"does harm here: the log loss is {after:.3f}, without it {before:.3f}" in harmed["calibration_note"]
+    assert evaluate(predictions, uncalibrated=flat, resamples=100)["calibration_note"] is None
+    assert evaluate(predictions, resamples=100)["calibration_note"] is None
+
+
+def test_harm_that_may_be_chance_is_not_told() -> None:
+    predictions = some(25, 3, seed=1)
+    result = evaluate(at_temperature(predictions, 0.2), uncalibrated=predictions, resamples=200)
+    assert result["log_loss"]["value"] > result["log_loss_uncalibrated"]["value"] + 0.04
+    assert result["calibration_note"] is None
+
+
+def test_prediction_sets_stand_beside_with_and_without_twins(predictions: Predictions) -> None:
+    sets = PredictionSets(0.9, tuple(np.linspace(0.5, 0.9, 12)), (True,) * 6 + (False,) * 6, 300)
+    twins = np.random.default_rng(1).random(400) < 0.3
+    result = evaluate(predictions, twins=twins, sets=sets, resamples=50)
+    labels = predictions.labels
+    assert labels is not None
+    assert result["prediction_sets"] == set_figures(sets, predictions.probabilities, labels, predictions.classes, 50)
+    alone = set_figures(sets, predictions.probabilities[~twins], labels[~twins], predictions.classes, 50)
+    assert result["leak_free"]["prediction_sets"] == alone
+    assert "prediction_sets" not in evaluate(predictions, resamples=5)
+    everywhere = evaluate(predictions, twins=np.ones(400, dtype=bool), sets=sets, resamples=5)
+    assert "prediction_sets" not in everywhere["leak_free"]
+
+
+def test_every_figure_has_its_interval(predictions: Predictions) -> None:
+    """Whatever is a measured number, wherever it lies, has its ends; counts, edges, thresholds and notes are no figures."""
+    sets = PredictionSets(0.9, (0.7,) * 12, (False,) * 12, 300)
+    sharp = Predictions(predictions.ids, softmax(np.log(predictions.probabilities), 0.5), predictions.classes, predictions.labels)
+    result = evaluate(predictions, uncalibrated=sharp, twins=np.arange(400) % 3 == 0, sets=sets, resamples=30)
+    plain = {"n", "evaluated_classes", "support", "confusion", "level", "empty", "low", "high", "value"}
+    plain |= {"confidence", "accuracy_low", "accuracy_high"}  # of a bin: where it lies, and the ends of its accuracy
+
+    def lacking(value: Any, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+        if isinstance(value, dict):
+            bare = path[:1] == ("reliability",) and {"accuracy", "accuracy_low", "accuracy_high"} <= set(value)
+            return [p for key, inner in value.items() if not (bare and key == "accuracy") for p in lacking(inner, (*path, key))]
+        if isinstance(value, list):
+            return [p for inner in value for p in lacking(inner, path)]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return [path] if number and path[-1] not in plain else []
+
+    assert lacking(result, ()) == []
 
 
 def test_leak_free_is_the_evaluation_of_the_images_without_twins(predictions: Predictions) -> None:
@@ -183,7 +250,7 @@ def test_leak_free_is_the_evaluation_of_the_images_without_twins(predictions: Pr
         predictions.labels[~twins],  # type: ignore[index]
     )
     expected = evaluate(rest, resamples=50)
-    for name in ("classes", "per_class", "confusion"):
+    for name in ("classes", "per_class", "confusion", "reliability"):
         del expected[name]
     assert evaluate(predictions, twins=twins, resamples=50)["leak_free"] == expected
 
@@ -211,7 +278,7 @@ def test_one_image_says_little_and_does_not_pretend_to_more() -> None:
     assert result["accuracy"]["low"] < 0.25
     assert result["macro_f1"]["low"] < 0.4
     assert result["brier"]["value"] == pytest.approx(0.1**2 + 2 * 0.05**2)
-    for name in ("log_loss", "brier", "ece"):
+    for name in ("log_loss", "brier", "ece", "ece_equal_mass"):
         assert ends(result[name]) == (None, None)
     json.dumps(result, allow_nan=False)
 
@@ -253,15 +320,16 @@ def test_macro_recall_is_covered_with_rare_classes() -> None:
 @pytest.mark.parametrize("excess", [0.0, 0.15])
 def test_the_calibration_error_is_covered(excess: float) -> None:
     """Two classes, 300 images, confidence uniform in 0.5..1, too high by a factor; percentiles would never hold 0."""
-    rng, covered = np.random.default_rng(1), 0
+    rng, covered = np.random.default_rng(1), {"ece": 0, "ece_equal_mass": 0}
     truth = excess * 0.75
     for _ in range(150):
         confidence = rng.uniform(0.5, 1, 300)
         wrong = rng.random(300) >= confidence * (1 - excess)
         rows = np.column_stack([confidence, 1 - confidence])
-        figure = evaluate(Predictions(tuple(map(str, range(300))), rows, ("a", "b"), wrong.astype(int)), resamples=200)["ece"]
-        covered += figure["low"] <= truth <= figure["high"]
-    assert covered / 150 >= 0.9
+        result = evaluate(Predictions(tuple(map(str, range(300))), rows, ("a", "b"), wrong.astype(int)), resamples=200)
+        for name in covered:
+            covered[name] += result[name]["low"] <= truth <= result[name]["high"]
+    assert min(covered.values()) / 150 >= 0.9
 
 
 def test_memory_does_not_grow_with_resamples() -> None:

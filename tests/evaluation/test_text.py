@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sightline.evaluation.compare import compare
+from sightline.evaluation.conformal import PredictionSets
 from sightline.evaluation.metrics import evaluate
 from sightline.evaluation.predictions import Predictions
-from sightline.evaluation.text import NAME_WIDTH, classification_report, summary
+from sightline.evaluation.text import NAME_WIDTH, classification_report, comparison_report, summary
 
 
 def result(names: list[str], counts: list[int], twins: str = "") -> dict[str, Any]:
@@ -89,3 +91,71 @@ def test_one_image_is_one_image() -> None:
     assert text.startswith("1 image, 1 class evaluated.")
     assert "None" not in text
     assert "nan" not in text
+
+
+def with_sets(thresholds: tuple[float, ...], own: tuple[bool, ...]) -> dict[str, Any]:
+    """Ten images of two classes, two of the second called the first with 0.9, and sets by these thresholds."""
+    labels, predicted = np.repeat([0, 1], [6, 4]), np.repeat([0, 1], [8, 2])
+    rows = np.full((10, 2), 0.1)
+    rows[np.arange(10), predicted] = 0.9
+    predictions = Predictions(tuple("abcdefghij"), rows, ("cat", "dog"), labels)
+    return evaluate(predictions, sets=PredictionSets(0.9, thresholds, own, 60), resamples=30)
+
+
+def test_prediction_sets_have_a_sentence_a_column_and_a_table() -> None:
+    metrics = with_sets((0.0, 0.0), (True, True))
+    line = next(line for line in summary(metrics).splitlines() if line.startswith("prediction sets"))
+    assert line.startswith("prediction sets for 90 %: they hold the true class in 80.0 % (49.0 to 94.3), 1.00 classes on average; ")
+    assert line.endswith("100.0 % are of one class, right in 80.0 % (49.0 to 94.3)")
+    lines = classification_report(metrics).splitlines()
+    assert next(line for line in lines if line.startswith("class")).split()[-3:] == ["in", "its", "set"]
+    dog = next(line for line in lines if line.startswith("dog"))
+    assert dog.endswith("50.0 (15.0 to 85.0)")
+    assert any(line.split() == ["mean", "size", "of", "a", "set", "1.00", "(1.00", "to", "1.00)"] for line in lines)
+    assert "fewer than 20" not in "\n".join(lines)
+
+
+def test_sets_of_all_classes_and_a_shared_threshold_are_told() -> None:
+    metrics = with_sets((1.0, 1.0), (False, True))
+    assert summary(metrics).splitlines()[-1].endswith("2.00 classes on average; none is of one class")
+    report = classification_report(metrics)
+    assert "1 of 2 classes (cat): fewer than 20 validation images" in report
+    assert "these are right" not in report
+
+
+def test_novelty_and_a_temperature_that_does_harm_are_told() -> None:
+    metrics = result(["cat", "dog"], [20, 9])
+    assert "unlike" not in classification_report(metrics)
+    metrics |= {"novelty": {"share": 0.95, "flagged": {"value": 0.07, "low": 0.05, "high": 0.1}}, "calibration_note": "It does harm."}
+    report = classification_report(metrics)
+    said = "Images said to be unlike the training images: 7.0 % (5.0 to 10.0); the threshold is set for 5 % of ordinary images."
+    assert said in report.splitlines()
+    assert "It does harm." in report.splitlines()
+    assert "It does harm." in summary(metrics).splitlines()
+
+
+def test_a_comparison_has_sentences_then_figures_then_classes() -> None:
+    labels = np.arange(90) % 3
+    rows = np.full((3, 90, 3), 0.1)
+    for row, wrong in zip(rows, (60, 20, 0), strict=True):
+        row[np.arange(90), np.where(np.arange(90) < wrong, (labels + 1) % 3, labels)] = 0.8
+    ids = tuple(f"{i:02d}" for i in range(90))
+    given = {name: Predictions(ids, row, ("cat", "dog", "狐"), labels) for name, row in zip(("A", "B", "C"), rows, strict=True)}
+    found = compare({name: given[name] for name in "AB"}, resamples=50)
+    lines = comparison_report(found).splitlines()
+    assert lines[:3] == ["90 images, 3 classes.", "", found["pairs"][0]["sentence"]]
+    difference = next(line for line in lines if line.startswith("difference"))
+    assert difference.split()[1] == "+44.4"
+    assert any(line.split()[:3] == ["A", "33.3", "(24.5"] for line in lines)
+    assert "Right only with B: 40 images; only with A: 0 images; McNemar's test: p < 0.001." in lines
+    assert {line.split()[0] for line in lines[-3:]} == {"cat", "dog", "狐"}
+    several = comparison_report(compare(given, resamples=50))
+    assert "C has the highest accuracy, 100.0 %, and is more accurate than all others." in several
+    assert [line.split()[:3] for line in several.splitlines() if " - A " in line and "recall" not in line] == [
+        ["B", "-", "A"],
+        ["C", "-", "A"],
+    ]
+    same = comparison_report(compare({"A": given["A"], "D": given["A"]}, resamples=20))
+    assert "No class differs beyond chance" in same
+    assert "None" not in same
+    assert "nan" not in same

@@ -16,6 +16,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(what: Any, path: Path, *more: Any) -> None:
         path.write_bytes(b"")
 
-    for name in ("evaluate.confusion_picture", "fit.curves_picture", "fit.range_picture"):
+    for name in ("evaluate.confusion_picture", "evaluate.reliability_picture", "fit.curves_picture", "fit.range_picture"):
         monkeypatch.setattr(f"sightline.run.{name}", draw)
+    monkeypatch.setattr("sightline.run.train.write_pages", lambda run, screen: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)

@@ -6,17 +6,23 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 
 import sightline
 from sightline.classifier import Classifier
 from sightline.errors import DataError, RunError, SettingsError, UnreadableImage
+from sightline.evaluation.conformal import PredictionSets
+from sightline.evaluation.novelty import Novelty
 from sightline.evaluation.predictions import Predictions
+from sightline.models.features import features_of, listening
 from sightline.run.evaluate import evaluate
 from sightline.run.predict import find_inputs, predict
 from sightline.run.train import train
@@ -85,9 +91,147 @@ def test_answers_are_written_in_each_format(trained: tuple[Path, Path], tmp_path
         assert [r["predictions"][0]["class"] for r in json.loads(out.read_text())] == ["red"] * 24
         return
     frame = pl.read_csv(out) if suffix == ".csv" else pl.read_parquet(out)
-    assert frame.columns == ["path", "predicted", "confidence", "predicted_2", "confidence_2", "reason"]
+    assert frame.columns == ["path", "predicted", "confidence", "predicted_2", "confidence_2", "reason", "set", "abstain", "novelty"]
     assert frame["predicted"].to_list() == ["red"] * 24
     assert (frame["confidence"] >= frame["confidence_2"]).all()
+
+
+# ---- prediction sets, novelty, abstaining ----------------------------------------------------------------------------
+
+
+WIDE = PredictionSets(0.9, (1.0, 1.0, 1.0), (False,) * 3, 40)  # whatever the image, all three
+NARROW = PredictionSets(0.9, (0.0, 0.0, 0.0), (False,) * 3, 40)  # the likeliest alone
+
+
+def with_thresholds(run: Path, place: Path, sets: PredictionSets | None, threshold: float | None) -> Path:
+    """A copy of the classifier with these; novelty measures the energy alone, as every direction is as far."""
+    classifier = replace(Classifier.load(run), sets=sets, novelty=None)
+    width = features_of(classifier.network, [torch.zeros(1, 3, 16, 16)], classifier.device).shape[1]  # type: ignore[arg-type]
+    if threshold is not None:
+        novelty = Novelty(threshold, 0.95, 40, (0.0, 1.0), (5.0, 6.0), np.ones((3, width), dtype=np.int16))
+        classifier = replace(classifier, novelty=novelty)
+    classifier.save(place)
+    return place
+
+
+def test_an_image_that_could_be_several_abstains_and_names_them_likeliest_first(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    (tmp_path / "bad.png").write_bytes(b"rubbish")
+    place = with_thresholds(run, tmp_path / "wide", WIDE, threshold=1e9)
+    report = predict(place, [tmp_path / "bad.png", folder / "red" / "red-000.png"], top=3)
+    bad, row = report.rows()
+    assert (bad["set"], bad["abstain"], bad["novelty"]) == (None, None, None)
+    names = [answer["class"] for answer in row["predictions"]]
+    assert names[0] == "red"
+    assert row["set"] == names
+    assert row["abstain"] == f"could be red, {names[1]} or {names[2]}"
+    assert f"abstains: {row['abstain']}" in report.text()
+    frame = report.frame()
+    assert frame["set"].to_list() == [None, "|".join(names)]
+    assert frame["abstain"].to_list() == [None, row["abstain"]]
+    assert frame["novelty"].to_list() == [None, row["novelty"]]
+    for suffix in (".csv", ".parquet", ".json"):
+        report.write(tmp_path / f"answers{suffix}")
+    assert json.loads((tmp_path / "answers.json").read_text()) == [bad, row]
+    assert pl.read_csv(tmp_path / "answers.csv")["set"].to_list() == frame["set"].to_list()
+    assert pl.read_parquet(tmp_path / "answers.parquet").equals(frame)
+    report.plot(tmp_path / "plots")
+
+
+def test_a_strange_image_abstains_whatever_its_set(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    picture = folder / "red" / "red-000.png"
+    plain = predict(with_thresholds(run, tmp_path / "a", NARROW, threshold=1e9), [picture]).rows()[0]
+    assert (plain["set"], plain["abstain"]) == (["red"], None)
+    logits = Classifier.load(run).classify([picture]).logits
+    assert plain["novelty"] == pytest.approx(-np.log(np.exp(logits.astype(float)).sum()))
+    for sets in (NARROW, WIDE, None):
+        row = predict(with_thresholds(run, tmp_path / f"b{id(sets)}", sets, plain["novelty"] - 1e-6), [picture]).rows()[0]
+        assert row["abstain"] == "unlike the training images"
+        assert row["predictions"] == plain["predictions"]
+    assert row["set"] is None
+    row = predict(with_thresholds(run, tmp_path / "c", NARROW, plain["novelty"]), [picture]).rows()[0]
+    assert row["abstain"] is None  # at the threshold, not above it
+
+
+def test_without_thresholds_nothing_abstains(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """As with a classifier of an older version, whose card has no such entries."""
+    folder, run = trained
+    place = with_thresholds(run, tmp_path / "old", None, None)
+    card = json.loads((place / "model.json").read_text())
+    del card["sets"], card["novelty"]
+    (place / "model.json").write_text(json.dumps(card))
+    row = predict(place, [folder / "red" / "red-000.png"]).rows()[0]
+    assert (row["set"], row["abstain"], row["novelty"]) == (None, None, None)
+    assert row["predictions"][0]["class"] == "red"
+
+
+def test_of_many_classes_the_reason_names_three(trained: tuple[Path, Path]) -> None:
+    classifier = Classifier.load(trained[1])
+    assert classifier._either(["a", "b"]) == "a or b"
+    assert classifier._either(["a", "b", "c", "d"]) == "a, b, c or d"
+    assert classifier._either(["a", "b", "c", "d", "e"]) == "a, b, c or one of 2 more"
+
+
+def test_thresholds_are_saved_and_come_back(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    place = with_thresholds(run, tmp_path / "x", NARROW, threshold=0.5)
+    back = Classifier.load(place)
+    assert back.sets == NARROW
+    assert back.novelty is not None
+    assert back.novelty.threshold == 0.5
+    back.save(tmp_path / "y")
+    assert (tmp_path / "y" / "model.json").read_bytes() == (place / "model.json").read_bytes()
+    before, after = (Classifier.load(one).predict_proba([folder / "red" / "red-000.png"]) for one in (run, place))
+    assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sets": {"method": "aps", "level": 0.9, "thresholds": [0.5], "own": [False], "images": 40}},
+        {"sets": {"method": "aps", "level": 0.9, "thresholds": [0.5, 0.5, 2], "own": [False] * 3, "images": 40}},
+        {"sets": []},
+        {"sets": {"method": "aps"}},
+        {"novelty": {"method": "none"}},
+        {"novelty": 3},
+        {"novelty": {"directions": ["1 2", "2 1"]}},
+    ],
+)
+def test_damaged_thresholds_are_refused(trained: tuple[Path, Path], tmp_path: Path, change: dict[str, Any]) -> None:
+    place = with_thresholds(trained[1], tmp_path / "x", NARROW, threshold=0.5)
+    card = json.loads((place / "model.json").read_text())
+    if isinstance(change.get("novelty"), dict):
+        change = {"novelty": card["novelty"] | change["novelty"]}
+    (place / "model.json").write_text(json.dumps(card | change))
+    with pytest.raises(RunError, match="does not describe its weights"):
+        Classifier.load(place)
+
+
+def test_views_of_one_image_have_one_novelty(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    pictures = sorted((folder / "red").glob("*.png"))[:5]
+    classifier = Classifier.load(with_thresholds(run, tmp_path / "x", NARROW, threshold=1e9))
+    found = classifier.classify(pictures, views=4)
+    assert found.novelty is not None
+    assert found.novelty == pytest.approx(-np.log(np.exp(found.logits.astype(float)).sum(axis=1)), rel=1e-5)
+
+
+def test_batches_are_scored_each_with_its_own_features(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The distance, in batches of three and with unreadable files between, is that of all features at once."""
+    folder, run = trained
+    pictures = sorted(folder.rglob("*.png"))[::9]
+    plain = replace(Classifier.load(run), sets=None, novelty=None)
+    with listening(plain.network) as heard:  # type: ignore[arg-type]
+        logits = plain.classify(pictures).logits
+    directions = np.random.default_rng(0).integers(-99, 99, (3, heard.width)).astype(np.int16)
+    novelty = Novelty(0.0, 0.95, 40, (0.0, 1e9), (0.0, 1.0), directions)
+    monkeypatch.setattr("sightline.classifier._BATCH", 3)
+    answers = replace(plain, novelty=novelty).classify([pictures[0], folder, *pictures[1:]])
+    assert list(answers.unreadable) == [1]
+    assert answers.novelty == pytest.approx(novelty.scores(logits, novelty.distances(heard.features())), abs=1e-5)
+    none = replace(plain, novelty=novelty, sets=NARROW).classify([])
+    assert (len(none.novelty), len(none.sets), none.abstain) == (0, 0, ())  # type: ignore[arg-type]
 
 
 def test_another_format_is_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:

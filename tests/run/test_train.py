@@ -171,7 +171,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_weights(fold
     resumed = resume(run)
     assert weights_digest(run) == weights_digest(whole.run.root)
     assert resumed.metrics["test"] == whole.metrics["test"]
-    assert [e["event"] for e in files.read_lines(run / "ledger.jsonl")] == ["started", "resumed", "trained", "evaluated"]
+    assert [e["event"] for e in files.read_lines(run / "ledger.jsonl")] == ["started", "resumed", "trained", "evaluated", "finished"]
 
 
 def _wait_for(there: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

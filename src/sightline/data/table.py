@@ -66,6 +66,7 @@ class ImageTable:
         notes: sentences that the user should see.
         found: names of all classes, those without a usable image too.
         told: the notes of the scan; the others follow from the frame.
+        least: how many classes there must be.
     """
 
     root: Path
@@ -75,6 +76,7 @@ class ImageTable:
     notes: tuple[str, ...] = ()
     found: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    least: int = 2
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -88,7 +90,7 @@ class ImageTable:
         """The table with reasons, by path, against some rows; classes that lose all images leave and are told.
 
         Raises:
-            DataError: fewer than two classes remain.
+            DataError: fewer classes than `least` remain.
         """
         new = pl.DataFrame({"path": list(reasons), "new": list(reasons.values())}, {"path": pl.String, "new": pl.String})
         frame = self.frame.join(new, on="path", how="left", maintain_order="left")
@@ -96,17 +98,20 @@ class ImageTable:
         return _settle(replace(self, frame=frame))
 
 
-def scan(source: str | Path) -> ImageTable:
+def scan(source: str | Path, least: int = 2) -> ImageTable:
     """The images of a folder or of a CSV or Parquet table.
 
+    Args:
+        least: how many classes there must be; 0: a folder without a usable image will do.
+
     Raises:
-        DataError: nothing there, no images, only one class, a malformed table. The message says what to do.
+        DataError: nothing there, no images, too few classes, a malformed table. The message says what to do.
     """
     path = Path(os.path.expanduser(source))
     if path.is_dir():
-        return _settle(_scan_folder(path.resolve()))
+        return _settle(replace(_scan_folder(path.resolve()), least=least))
     if path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
-        return _settle(_scan_table(path.resolve()))
+        return _settle(replace(_scan_table(path.resolve()), least=least))
     if path.exists():
         raise DataError(f"{path} is a file: give the folder that holds one folder a class, or a .csv or .parquet table.")
     raise DataError(f"There is no folder {path}.")
@@ -408,7 +413,7 @@ def _settle(table: ImageTable) -> ImageTable:
     """Checks the classes: what train lacks cannot be learned; what a part lacks, and empty classes, are told."""
     table = _forget_lone_train(_mark_unknown(table))
     classes = tuple(sorted(table.usable["label"].unique()))
-    if len(classes) < 2:
+    if len(classes) < table.least:
         what = f"only one class with usable images, {classes[0]}" if classes else "no usable image"
         raise DataError(f"{table.root} holds {what}; a classifier needs two or more classes, each in a folder of its name.")
     return replace(table, classes=classes, notes=(*table.told, *_class_notes(table, classes)))

@@ -3,6 +3,10 @@
     temperature = fit_temperature(logits, labels)           # from validation, never from test
     probabilities = softmax(test_logits, temperature.value)
     error = expected_calibration_error(probabilities, test_labels)
+    bins = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == test_labels)      for a diagram
+
+The error comes with two kinds of bins. Fixed ones (equal width) are what most papers report; a good network puts nearly
+all images into the last of them, which then hides what happens inside. Bins of equal mass hold equally many images.
 
 One number for all classes: it cannot change which class wins, and cannot mend a class that is overconfident among
 others that are not. Where validation is too small to say, the temperature stays 1 and `note` tells why.
@@ -11,9 +15,11 @@ others that are not. Where validation is too small to say, the temperature stays
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from sightline.evaluation.intervals import wilson
 from sightline.evaluation.predictions import row_blocks
 
 BINS = 15
@@ -66,19 +72,37 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     return Temperature(value, f"the log loss still falls at {value:g}, the end of the range {LOWEST:g} to {HIGHEST:g}")
 
 
-def confidence_gaps(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """(N, bins): for each image right - confidence, in the column of its confidence; 0 elsewhere.
+def equal_widths(bins: int = BINS) -> np.ndarray:
+    """(bins - 1,) the inner edges of bins of equal width (Guo et al. 2017)."""
+    edges: np.ndarray = np.linspace(0, 1, bins + 1)[1:-1]
+    return edges
 
-    Bins have equal width and hold their upper end, as in Guo et al. (2017): bin b is (b / bins, (b + 1) / bins].
+
+def equal_masses(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """(bins - 1,) the inner edges of bins that hold equally many of N >= 1 images, to within one (Nguyen and O'Connor 2015).
+
+    Images of equal confidence are never parted, so with ties some bins hold more, and others none.
+    """
+    places = -(-len(confidence) * np.arange(1, bins) // bins) - 1  # in whole numbers: a quantile misses by one now and then
+    return np.sort(confidence)[places]
+
+
+def bin_numbers(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """(N,) the bin of each image; bins hold their upper end, as in Guo et al. (2017): (edge below, edge above]."""
+    return np.searchsorted(edges, confidence, side="left")
+
+
+def confidence_gaps(confidence: np.ndarray, right: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """(N, bins): for each image right - confidence, in the column of its bin; 0 elsewhere.
+
     The sum of a column is what the calibration error is made of, and, as it is a plain sum, can be resampled.
     """
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
-    gaps = np.zeros((len(confidence), bins))
-    gaps[np.arange(len(confidence)), np.searchsorted(edges, confidence, side="left")] = right - confidence
+    gaps = np.zeros((len(confidence), len(edges) + 1))
+    gaps[np.arange(len(confidence)), bin_numbers(confidence, edges)] = right - confidence
     return gaps
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS, equal_mass: bool = False) -> float:
     """ECE of the winning class, 0..1 (Guo et al. 2017, eq. 3).
 
     It is |share right - mean confidence| of each bin, averaged with the bins' images as weights. With few images it is
@@ -87,10 +111,41 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     Args:
         probabilities: (N, K) with N >= 1, rows sum to 1.
         labels: (N,) integers.
+        equal_mass: bins of equally many images instead of equal width.
     """
-    right = probabilities.argmax(axis=1) == labels
-    gaps = confidence_gaps(probabilities.max(axis=1), right, bins)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    gaps = confidence_gaps(confidence, right, equal_masses(confidence, bins) if equal_mass else equal_widths(bins))
     return float(np.abs(gaps.sum(axis=0)).sum() / len(labels))
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
+    """What a reliability diagram draws: the bins of equal width that hold images, from low to high.
+
+    Args:
+        confidence: (N,) of the winning class, in 0..1.
+        right: (N,) bool.
+
+    Returns:
+        `low` and `high` (the edges), `n`, `confidence` (the mean), `accuracy` with its 95 % interval (Wilson)
+        `accuracy_low` and `accuracy_high`.
+    """
+    edges = equal_widths(bins)
+    numbers, ends = bin_numbers(confidence, edges), [0.0, *edges.tolist(), 1.0]
+    counts, hits = (np.bincount(numbers, weights=weights, minlength=bins) for weights in (None, right))
+    sums = np.bincount(numbers, weights=confidence, minlength=bins)
+    lows, highs = wilson(hits, counts)
+    return [
+        {
+            "low": ends[b],
+            "high": ends[b + 1],
+            "n": int(counts[b]),
+            "confidence": float(sums[b] / counts[b]),
+            "accuracy": float(hits[b] / counts[b]),
+            "accuracy_low": float(lows[b]),
+            "accuracy_high": float(highs[b]),
+        }
+        for b in np.flatnonzero(counts).tolist()
+    ]
 
 
 def _why_not(logits: np.ndarray, labels: np.ndarray) -> str | None:

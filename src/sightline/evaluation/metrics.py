@@ -1,6 +1,6 @@
 """Every figure of `metrics.json` from one `Predictions`, each with its 95 % interval.
 
-    result = evaluate(predictions, uncalibrated=raw, twins=has_twin_in_train)
+    result = evaluate(predictions, uncalibrated=raw, twins=has_twin_in_train, sets=classifier.sets)
     result["macro_f1"]        # {"value": 0.912, "low": 0.893, "high": 0.929}
 
 How the intervals are made, and what for:
@@ -13,7 +13,8 @@ How the intervals are made, and what for:
   more. The bootstrap alone takes three images of a rare class, all right, for certainty: with ten classes of 1 to 100
   images (simulated, n = 300) it held the true macro recall 79 times in 100, widened 99 times; with equal classes of
   100 images 95 and 97 times;
-- calibration error: biased upwards, and its resamples twice so, therefore reflected (see `_calibration_error`).
+- calibration error: biased upwards, and its resamples twice so, therefore reflected (see `_calibration_error`). The
+  edges of bins of equal mass are those of the sample in every resample.
 
 Means over classes are over those with images here ("evaluated_classes"), as scikit-learn's balanced accuracy; the
 others are listed in "not_evaluated". A class that is never predicted counts 0 in macro precision. What is not defined
@@ -21,7 +22,7 @@ is null: the recall and F1 of a class without images, the precision of a class n
 the intervals of the losses and calibration errors.
 
 Images are sorted before they are resampled, so the result does not depend on the order in which they come. Beyond the
-predictions, memory is about 550 bytes an image, whatever the number of classes and of resamples. Images count as
+predictions, memory is about 800 bytes an image, whatever the number of classes and of resamples. Images count as
 independent: frames of one film make every interval too narrow.
 """
 
@@ -34,7 +35,8 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import DataError
-from sightline.evaluation.calibration import BINS, confidence_gaps
+from sightline.evaluation.calibration import BINS, confidence_gaps, equal_masses, equal_widths, reliability
+from sightline.evaluation.conformal import PredictionSets, set_figures
 from sightline.evaluation.intervals import bootstrap, mean_interval, percentile, wilson
 from sightline.evaluation.predictions import Predictions, row_blocks
 
@@ -47,8 +49,8 @@ CLASS_MEANS = {
     "macro_f1": ("f1", "equal"),
     "weighted_f1": ("f1", "images"),
 }
-LOSSES = ("log_loss", "brier")
-ERRORS = ("ece", "ece_uncalibrated")
+LOSSES = ("log_loss", "brier", "log_loss_uncalibrated", "brier_uncalibrated")
+ERRORS = ("ece", "ece_equal_mass", "ece_uncalibrated", "ece_equal_mass_uncalibrated")
 
 Ends = tuple[np.ndarray, np.ndarray]
 
@@ -58,6 +60,7 @@ def evaluate(
     *,
     uncalibrated: Predictions | None = None,
     twins: np.ndarray | None = None,
+    sets: PredictionSets | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -65,16 +68,20 @@ def evaluate(
 
     Args:
         predictions: with labels.
-        uncalibrated: the same images and classes at temperature 1; gives `ece_uncalibrated`, else it equals `ece`.
+        uncalibrated: the same images and classes at temperature 1; gives the figures `..._uncalibrated`, which else equal
+            the calibrated ones.
         twins: (N,) bool, True where the image has a twin in the training part. Where there are any, `leak_free`
             holds the figures of the other images.
+        sets: thresholds of prediction sets from other images; give `prediction_sets` (see `conformal.set_figures`).
         resamples: of the bootstrap.
         seed: of the bootstrap; the same seed gives the same ends.
 
     Returns:
         `n`, `classes`, `evaluated_classes`, `not_evaluated`, the figures `{"value", "low", "high"}`, `per_class`,
-        `confusion` (rows are true classes) and, where there are twins, `leak_free`: the same without `classes`,
-        `per_class` and `confusion`, or `{"n": 0, "note"}` where no image is left.
+        `confusion` (rows are true classes), `reliability` (bins of `calibrated` and `uncalibrated`, see
+        `calibration.reliability`), `calibration_note` (a sentence where the temperature does harm here, else null), and,
+        where there are twins, `leak_free`: the same without `classes`, `per_class`, `confusion` and `reliability`, or
+        `{"n": 0, "note"}` where no image is left.
 
     Raises:
         DataError: there are no images, or they have no labels.
@@ -88,9 +95,30 @@ def evaluate(
     result: dict[str, Any] = {"n": len(labels), "classes": list(predictions.classes)}
     result |= _summary(sample, predictions.classes, resamples, seed)
     result |= {"per_class": _per_class(table, predictions.classes), "confusion": table.tolist()}
+    kinds = zip(("calibrated", "uncalibrated"), sample.confidence.T, sample.hit.T, strict=True)
+    result["reliability"] = {name: reliability(confidence, hit) for name, confidence, hit in kinds}
     if sample.twin.any():
         result["leak_free"] = _leak_free(sample, predictions.classes, resamples, seed)
+    if sets is not None:
+        _add_sets(result, sets, predictions, labels, twins, resamples, seed)
     return result
+
+
+def _add_sets(
+    result: dict[str, Any],
+    sets: PredictionSets,
+    predictions: Predictions,
+    labels: np.ndarray,
+    twins: np.ndarray | None,
+    resamples: int,
+    seed: int,
+) -> None:
+    """`prediction_sets` of all images, and of those without twins beside their other figures."""
+    result["prediction_sets"] = set_figures(sets, predictions.probabilities, labels, predictions.classes, resamples, seed)
+    if twins is not None and result.get("leak_free", {"n": 0})["n"]:
+        alone = ~twins
+        found = set_figures(sets, predictions.probabilities[alone], labels[alone], predictions.classes, resamples, seed)
+        result["leak_free"]["prediction_sets"] = found
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, k: int) -> np.ndarray:
@@ -106,16 +134,16 @@ def accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
 
 def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     """The mean recall of the classes that have images; N >= 1 labels in 0..classes-1. The same as macro recall."""
-    return float(_Counts.of(confusion(labels, predicted, classes)).means()["balanced_accuracy"])
+    return float(Counts.of(confusion(labels, predicted, classes)).means()["balanced_accuracy"])
 
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     """The mean F1 of the classes that have images, as scikit-learn with `labels=` those classes; N >= 1."""
-    return float(_Counts.of(confusion(labels, predicted, classes)).means()["macro_f1"])
+    return float(Counts.of(confusion(labels, predicted, classes)).means()["macro_f1"])
 
 
 @dataclass(frozen=True, slots=True)
-class _Counts:
+class Counts:
     """Images of K classes, each array (..., K): called rightly, in all, and called so."""
 
     right: np.ndarray
@@ -123,7 +151,7 @@ class _Counts:
     called: np.ndarray
 
     @classmethod
-    def of(cls, table: np.ndarray) -> _Counts:
+    def of(cls, table: np.ndarray) -> Counts:
         return cls(np.diagonal(table), table.sum(axis=1), table.sum(axis=0))
 
     def figures(self) -> dict[str, np.ndarray]:
@@ -162,8 +190,8 @@ class _Sample:
         labels, predicted: (N,) int64 in 0..k-1.
         in_top: (N,) bool, the true class is among the five most probable.
         twin: (N,) bool, the image has a twin in train.
-        columns: (N, 2 + 2 * BINS) what is averaged over images: log loss, Brier score, and gaps of confidence, as they
-            are and uncalibrated (see `confidence_gaps`).
+        losses: (N, 4) of LOSSES.
+        confidence, hit: (N, 2) of the winning class, and whether it is the true one: calibrated, uncalibrated.
         k: the number of classes.
     """
 
@@ -171,21 +199,36 @@ class _Sample:
     predicted: np.ndarray
     in_top: np.ndarray
     twin: np.ndarray
-    columns: np.ndarray
+    losses: np.ndarray
+    confidence: np.ndarray
+    hit: np.ndarray
     k: int
 
     def taken(self, which: np.ndarray) -> _Sample:
-        parts = (self.labels, self.predicted, self.in_top, self.twin, self.columns)
-        labels, predicted, in_top, twin, columns = (part[which] for part in parts)
-        return _Sample(labels, predicted, in_top, twin, columns, self.k)
+        parts = (self.labels, self.predicted, self.in_top, self.twin, self.losses, self.confidence, self.hit)
+        labels, predicted, in_top, twin, losses, confidence, hit = (part[which] for part in parts)
+        return _Sample(labels, predicted, in_top, twin, losses, confidence, hit, self.k)
+
+    def columns(self) -> np.ndarray:
+        """(N, 4 + 4 * BINS) what is averaged over images: the losses, then the gaps of confidence for each of ERRORS."""
+        columns = np.empty((len(self.labels), len(LOSSES) + len(ERRORS) * BINS))
+        columns[:, : len(LOSSES)] = self.losses
+        kinds = [
+            (c, hit, edges) for c, hit in zip(self.confidence.T, self.hit.T, strict=True) for edges in (equal_widths(), equal_masses(c))
+        ]
+        for k, (confidence, hit, edges) in enumerate(kinds):
+            start = len(LOSSES) + k * BINS
+            columns[:, start : start + BINS] = confidence_gaps(confidence, hit, edges)
+        return columns
 
 
 def _sample(predictions: Predictions, labels: np.ndarray, uncalibrated: Predictions, twin: np.ndarray) -> _Sample:
-    predicted = predictions.predicted()
-    in_top, losses = _in_top(predictions.probabilities, labels), _losses(predictions.probabilities, labels)
-    gaps = (confidence_gaps(p.confidence(), p.predicted() == labels) for p in (predictions, uncalibrated))
-    columns = np.hstack([losses, *gaps])
-    sample = _Sample(labels, predicted, in_top, twin, columns, len(predictions.classes))
+    predicted, both = predictions.predicted(), (predictions, uncalibrated)
+    in_top = _in_top(predictions.probabilities, labels)
+    losses = np.hstack([image_losses(one.probabilities, labels) for one in both])
+    confidence = np.column_stack([one.confidence() for one in both])
+    hit = np.column_stack([one.predicted() == labels for one in both])
+    sample = _Sample(labels, predicted, in_top, twin, losses, confidence, hit, len(predictions.classes))
     by_id = np.empty(len(labels), dtype=np.int64)
     by_id[sorted(range(len(labels)), key=predictions.ids.__getitem__)] = np.arange(len(labels))
     return sample.taken(np.lexsort((by_id, predicted, labels)))
@@ -203,7 +246,7 @@ def _in_top(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ranks < TOP
 
 
-def _losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def image_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(N, 2): -log p of the true class (p at least 2.2e-16, as scikit-learn), and the sum over k of (p_k - y_k)^2.
 
     The second is Brier's own (1950): from 0 to 2, with two classes twice what some call the Brier score.
@@ -217,11 +260,11 @@ def _losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _summary(sample: _Sample, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
     """Every figure that is not of one class."""
     n = len(sample.labels)
-    counts = _Counts.of(confusion(sample.labels, sample.predicted, sample.k))
+    counts = Counts.of(confusion(sample.labels, sample.predicted, sample.k))
     statistic = _statistic(sample)
     value, resampled = statistic(np.ones((1, n)))[0], bootstrap(statistic, n, resamples, seed)
     means, losses, *errors = np.split(np.arange(len(value)), _SECTIONS)
-    figures = {"accuracy": _share(counts.right.sum(), n)}
+    figures: dict[str, Any] = {"accuracy": _share(counts.right.sum(), n)}
     figures |= _class_means(counts, value[means], resampled[:, means])
     if sample.k > TOP:
         figures["top5_accuracy"] = _share(sample.in_top.sum(), n)
@@ -231,11 +274,12 @@ def _summary(sample: _Sample, classes: Sequence[str], resamples: int, seed: int)
         figures[name] = _figure(value[column], *percentile(resampled[:, column]))
     for name, columns in zip(ERRORS, errors, strict=True):
         figures[name] = _calibration_error(value[columns], resampled[:, columns])
+    figures["calibration_note"] = _calibration_note(value[losses], resampled[:, losses])
     absent = [name for name, images in zip(classes, counts.support, strict=True) if not images]
     return {"evaluated_classes": sample.k - len(absent), "not_evaluated": absent} | figures
 
 
-_SECTIONS = np.cumsum([len(CLASS_MEANS), len(LOSSES), BINS])  # where the columns of `_statistic` change their kind
+_SECTIONS = np.cumsum([len(CLASS_MEANS), len(LOSSES), *[BINS] * (len(ERRORS) - 1)])  # where the columns of `_statistic` change their kind
 
 
 def _statistic(sample: _Sample) -> Callable[[np.ndarray], np.ndarray]:
@@ -243,24 +287,25 @@ def _statistic(sample: _Sample) -> Callable[[np.ndarray], np.ndarray]:
     new = (np.diff(sample.labels, prepend=-1) != 0) | (np.diff(sample.predicted, prepend=-1) != 0)
     starts = np.flatnonzero(new)  # sorted as they are, the images of one cell of the confusion lie together
     true, called, k = sample.labels[starts], sample.predicted[starts], sample.k
+    columns = sample.columns()
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         cells = np.add.reduceat(weights, starts, axis=1)  # (B, cells that hold images)
-        right = _sums(cells * (true == called), true, k)
-        counts = _Counts(right, _sums(cells, true, k), _sums(cells, called, k))
-        return np.column_stack([*counts.means().values(), weights @ sample.columns / len(sample.labels)])
+        right = cell_sums(cells * (true == called), true, k)
+        counts = Counts(right, cell_sums(cells, true, k), cell_sums(cells, called, k))
+        return np.column_stack([*counts.means().values(), weights @ columns / len(sample.labels)])
 
     return statistic
 
 
-def _sums(values: np.ndarray, keys: np.ndarray, k: int) -> np.ndarray:
+def cell_sums(values: np.ndarray, keys: np.ndarray, k: int) -> np.ndarray:
     """(B, C) to (B, k): the sums of the columns that share a key in 0..k-1."""
     rows = len(values)
     places = np.arange(rows)[:, None] * k + keys
     return np.bincount(places.ravel(), weights=values.ravel(), minlength=rows * k).reshape(rows, k)
 
 
-def _class_means(counts: _Counts, value: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
+def _class_means(counts: Counts, value: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
     """The means over classes; on either side the wider of bootstrap and the classes' own intervals."""
     figures, weights = counts.figures(), counts.weights()
     # A class that was never called so may have any precision: 0 to 1.
@@ -287,8 +332,24 @@ def _calibration_error(gaps: np.ndarray, resampled: np.ndarray) -> dict[str, flo
     return _figure(value, 0.0 if value <= chance else np.maximum(0, 2 * value - high), high)
 
 
+def _calibration_note(value: np.ndarray, resampled: np.ndarray) -> str | None:
+    """A sentence where the temperature makes the log loss of these images worse, beyond chance (paired bootstrap).
+
+    It does where these images are not like those of validation, often because the classes have other shares.
+    """
+    after, before = LOSSES.index("log_loss"), LOSSES.index("log_loss_uncalibrated")
+    low, _ = percentile(resampled[:, after] - resampled[:, before])
+    if not low > 0:  # nan of a single image too
+        return None
+    return (
+        f"The temperature that val chose does harm here: the log loss is {value[after]:.3f}, without it {value[before]:.3f}. "
+        "These images are not like those of val (other shares of the classes are enough for that): trust the order of the "
+        "probabilities, not their size."
+    )
+
+
 def _per_class(table: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
-    counts = _Counts.of(table)
+    counts = Counts.of(table)
     figures, ends = counts.figures(), counts.ends()
     defined = {"precision": counts.called > 0, "recall": counts.support > 0, "f1": counts.support > 0}
     rows = []

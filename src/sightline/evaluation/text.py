@@ -2,6 +2,7 @@
 
     print(summary(metrics))
     Path("report.txt").write_text(classification_report(metrics), encoding="utf-8")
+    print(comparison_report(compare({"A": first, "B": second})))
 
 Shares are in percent with one decimal, 95 % intervals follow in brackets. Columns line up for any script a terminal
 shows in one or two cells a character; emoji joined from several characters may be off by a cell.
@@ -15,10 +16,15 @@ from typing import Any
 
 NAME_WIDTH = 48  # longer names of classes are cut, in cells
 _LISTED = 6  # how many names a sentence spells out
+_NOTHING: dict[str, float | None] = {"value": None, "low": None, "high": None}
 
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _two_decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _decimal(value: float | None) -> str:
@@ -34,9 +40,13 @@ _FIGURES: dict[str, tuple[str, Callable[[float | None], str], str]] = {
     "weighted_f1": ("weighted F1", _percent, " %"),
     "top5_accuracy": ("top-5 accuracy", _percent, " %"),
     "log_loss": ("log loss", _decimal, "  "),
+    "log_loss_uncalibrated": ("  uncalibrated", _decimal, "  "),
     "brier": ("Brier score", _decimal, "  "),
+    "brier_uncalibrated": ("  uncalibrated", _decimal, "  "),
     "ece": ("calibration error", _percent, " %"),
-    "ece_uncalibrated": ("the same, uncalibrated", _percent, " %"),
+    "ece_uncalibrated": ("  uncalibrated", _percent, " %"),
+    "ece_equal_mass": ("  bins of equal mass", _percent, " %"),
+    "ece_equal_mass_uncalibrated": ("  these, uncalibrated", _percent, " %"),
 }
 _HEADLINE = {"accuracy": "accuracy", "macro_f1": "macro F1", "ece": "calibration error"}
 
@@ -52,6 +62,10 @@ def summary(metrics: dict[str, Any]) -> str:
     if leak_free:
         lines.append(_headline(leak_free, f"without twins in train, {_count(leak_free['n'], 'image')}"))
     lines += _views(metrics)
+    if "prediction_sets" in metrics:
+        lines.append(_sets_sentence(metrics["prediction_sets"]))
+    if metrics.get("calibration_note"):
+        lines.append(metrics["calibration_note"])
     if metrics["not_evaluated"]:
         lines.append(f"not evaluated, for want of images: {_listing(metrics['not_evaluated'])}")
     return "\n".join(lines)
@@ -66,12 +80,70 @@ def classification_report(metrics: dict[str, Any]) -> str:
     parts = [f"{_count(metrics['n'], 'image')}, {_count(metrics['evaluated_classes'], 'class')} evaluated."]
     parts.append("Precision, recall and F1 in percent; a range in brackets holds the true value 95 times in 100.")
     parts += _views(metrics)
-    parts += ["", *_class_table(metrics["per_class"])]
+    parts += ["", *_class_table(metrics["per_class"], metrics.get("prediction_sets"))]
     if metrics["not_evaluated"]:
         parts += ["", f"Not evaluated, as they have no images here: {', '.join(metrics['not_evaluated'])}."]
         parts.append("Means over classes are over the others.")
     parts += ["", *_figure_table(metrics)]
+    if metrics.get("calibration_note"):
+        parts += ["", metrics["calibration_note"]]
+    parts += _sets_part(metrics) + _novelty_part(metrics)
     return "\n".join(parts) + "\n"
+
+
+def comparison_report(found: dict[str, Any]) -> str:
+    """What is better, then the figures and the differences, then the classes that differ; ends with a newline.
+
+    Args:
+        found: what `sightline.evaluation.compare.compare` returned.
+    """
+    several = len(found["pairs"]) > 1
+    parts = [f"{_count(found['n'], 'image')}, {_count(len(found['classes']), 'class')}.", ""]
+    parts += [pair["sentence"] for pair in found["pairs"]] + ([found["best"]] if several else [])
+    table = [["", "accuracy", "balanced accuracy", "macro F1", "log loss"]]
+    table += [[row["name"], *(_with_ends(row[name], form) for name, form in _COMPARED.items())] for row in found["runs"]]
+    for pair in found["pairs"]:
+        figures = (_with_ends(pair["differences"][name], _signed(form)) for name, form in _COMPARED.items())
+        table.append([f"{pair['second']} - {pair['first']}" if several else "difference", *figures])
+    together = ", for all pairs together" if several else ""
+    parts += ["", *aligned(table, "<<<<<"), "", f"Shares in percent; a range in brackets holds the true value 95 times in 100{together}."]
+    for pair in found["pairs"]:
+        parts += ["", *_pair_part(pair)]
+    return "\n".join(parts) + "\n"
+
+
+_COMPARED = {"accuracy": _percent, "balanced_accuracy": _percent, "macro_f1": _percent, "log_loss": _decimal}
+
+
+def _signed(form: Callable[[float | None], str]) -> Callable[[float | None], str]:
+    return lambda value: ("+" if value is not None and value > 0 else "") + form(value)
+
+
+def _pair_part(pair: dict[str, Any]) -> list[str]:
+    """McNemar's test of a pair, and the classes that differ beyond chance."""
+    first, second = pair["first"], pair["second"]
+    lines = [
+        f"Right only with {second}: {_count(pair['only_second'], 'image')}; only with {first}: {_count(pair['only_first'], 'image')}; "
+        f"McNemar's test: p {_chance(pair['p'])}."
+    ]
+    differing = [row for row in pair["per_class"] if row["p_holm"] is not None and row["p_holm"] < 0.05]
+    judged = sum(row["support"] > 0 for row in pair["per_class"])
+    if not differing:
+        return [*lines, f"No class differs beyond chance, allowing for {judged} of them being looked at (Holm)."]
+    table = [["class", "images", f"recall, {second} - {first}", "p (Holm)"]]
+    for row in sorted(differing, key=lambda row: row["p_holm"]):
+        cells = [
+            _cut(row["name"]),
+            f"{row['support']:,}",
+            _with_ends(row["recall"], _signed(_percent)),
+            _chance(row["p_holm"]).removeprefix("= "),
+        ]
+        table.append(cells)
+    return [*lines, f"Classes that differ beyond chance, allowing for {judged} of them being looked at:", *aligned(table, "<><<")]
+
+
+def _chance(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _views(metrics: dict[str, Any]) -> list[str]:
@@ -80,12 +152,14 @@ def _views(metrics: dict[str, Any]) -> list[str]:
     return [] if views == 1 else [f"Test-time augmentation: each answer is the mean of {views} views of its image."]
 
 
-def _class_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    table = [["class", "images", "precision", "recall", "F1"]]
-    for row in rows:
+def _class_table(rows: Sequence[dict[str, Any]], sets: dict[str, Any] | None) -> list[str]:
+    table = [["class", "images", "precision", "recall", "F1", *(["in its set"] if sets else [])]]
+    covered = sets["per_class"] if sets else [None] * len(rows)
+    for row, coverage in zip(rows, covered, strict=True):
         figures = [_with_ends(row[name], _percent) for name in ("precision", "recall", "f1")]
+        figures += [_with_ends(coverage or _NOTHING, _percent)] if sets else []
         table.append([_cut(row["name"]), f"{row['support']:,}", *figures])
-    head, *body = _aligned(table, "<><<<")
+    head, *body = aligned(table, "<><<<<")
     return [head, "-" * len(head), *body]
 
 
@@ -97,7 +171,38 @@ def _figure_table(metrics: dict[str, Any]) -> list[str]:
         if key in metrics:
             table.append([name, *(_with_ends(part[key], form, unit) for part in parts)])
     note = ["", f"Without twins: {leak_free['note']}."] if leak_free and not leak_free["n"] else []
-    return _aligned(table, "<<<") + note
+    return aligned(table, "<<<") + note
+
+
+def _sets_sentence(sets: dict[str, Any]) -> str:
+    """Coverage and size of the prediction sets, and what is left when the unsure answers are left out."""
+    coverage, size = _with_ends(sets["coverage"], _percent, " %").strip(), f"{sets['mean_size']['value']:.2f}"
+    said = f"prediction sets for {100 * sets['level']:.0f} %: they hold the true class in {coverage}, {size} classes on average"
+    if sets["single_accuracy"] is None:
+        return f"{said}; none is of one class"
+    right = _with_ends(sets["single_accuracy"], _percent, " %").strip()
+    return f"{said}; {_percent(sets['single']['value'])} % are of one class, right in {right}"
+
+
+def _sets_part(metrics: dict[str, Any]) -> list[str]:
+    sets = metrics.get("prediction_sets")
+    if not sets:
+        return []
+    table = [["mean size of a set", _with_ends(sets["mean_size"], _two_decimals)]]
+    table += [["sets that hold the true class", _with_ends(sets["coverage"], _percent, " %")]]
+    table += [["sets of one class", _with_ends(sets["single"], _percent, " %")]]
+    table += [["  these are right", _with_ends(sets["single_accuracy"], _percent, " %")]] if sets["single_accuracy"] else []
+    note = [f"{sets['note'][0].upper()}{sets['note'][1:]}."] if sets["note"] else []
+    return ["", f"Prediction sets that are to hold the true class {100 * sets['level']:.0f} times in 100:", *aligned(table, "<<"), *note]
+
+
+def _novelty_part(metrics: dict[str, Any]) -> list[str]:
+    novelty = metrics.get("novelty")
+    if not novelty:
+        return []
+    share = _with_ends(novelty["flagged"], _percent, " %").strip()
+    aim = f"the threshold is set for {100 * (1 - novelty['share']):.0f} % of ordinary images"
+    return ["", f"Images said to be unlike the training images: {share}; {aim}."]
 
 
 def _headline(metrics: dict[str, Any], about: str) -> str:
@@ -122,8 +227,8 @@ def _listing(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _aligned(table: Sequence[Sequence[str]], sides: str) -> list[str]:
-    """Lines with the cells padded to the widest of their column, to the left (<) or to the right (>)."""
+def aligned(table: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """Lines of a table with the cells padded to the widest of their column, to the left (<) or to the right (>)."""
     widths = [max(_width(cell) for cell in column) for column in zip(*table, strict=True)]
     return ["  ".join(map(_padded, row, widths, sides)).rstrip() for row in table]
 

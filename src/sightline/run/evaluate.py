@@ -22,17 +22,22 @@ import polars as pl
 from sightline import files
 from sightline.classifier import Classifier
 from sightline.config import Config
-from sightline.data.batches import plain_batches
+from sightline.data.batches import image_keys, plain_batches
+from sightline.data.corrections import as_used
 from sightline.data.images import pixel_digest
-from sightline.data.table import scan
+from sightline.data.split import Split
+from sightline.data.store import open_pixels
+from sightline.data.table import ImageTable, scan
 from sightline.errors import DataError, RunError, SettingsError
 from sightline.evaluation.calibration import softmax
 from sightline.evaluation.figures import confusion_picture
 from sightline.evaluation.metrics import evaluate as measure
+from sightline.evaluation.novelty import novelty_figures
 from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.reliability import reliability_picture
 from sightline.evaluation.text import classification_report
-from sightline.run.folder import RunFolder
-from sightline.run.prepare import Prepared, prepare_table
+from sightline.run.folder import RunFolder, refuse_among_images
+from sightline.run.prepare import Prepared, class_numbers, divide, found_labels, limits
 from sightline.run.progress import Screen
 
 EVAL_BATCH = 64
@@ -60,6 +65,8 @@ def evaluate(
     if folder is not None:
         return _evaluate_folder(Path(run), Path(folder), out, views)
     opened = RunFolder.open(run)
+    if out is not None:
+        refuse_among_images(Path(out), opened.started()["folder"])
     classifier = Classifier.load(opened.root)
     prepared = reopen(opened, opened.read_config())
     if split == "test":
@@ -68,9 +75,13 @@ def evaluate(
     return evaluate_part(classifier, prepared, split, place, views)
 
 
+_OWN = ("test", "val", "folds", "test-tta", "val-tta")
+"""Where the figures of the run's own images are."""
+
+
 def _own_place(place: Path, source: Path) -> Path:
-    """`place`, or NAME-2, ...: figures of another folder of the same name stay as they are."""
-    tries = [place, *(place.with_name(f"{place.name}-{i}") for i in range(2, 1000))]
+    """`place`, or NAME-2, ...: figures of the run itself, and of another folder of the same name, stay as they are."""
+    tries = [*([] if place.name in _OWN else [place]), *(place.with_name(f"{place.name}-{i}") for i in range(2, 1000))]
     return next(p for p in tries if not (p / "source.txt").exists() or (p / "source.txt").read_text() == str(source.resolve()))
 
 
@@ -90,7 +101,7 @@ def reopen(run: RunFolder, config: Config, screen: Screen | None = None, accept_
 
     Args:
         accept_changes: take the images as they are now: those that were there keep their part of the split, new ones go
-            where their twins are, or else to train.
+            where their twins are, or else to train; one whose twin judges is left out, so that the judge stays as it was.
 
     Raises:
         RunError: images are gone, new or changed: which.
@@ -99,52 +110,74 @@ def reopen(run: RunFolder, config: Config, screen: Screen | None = None, accept_
     side = config.data.store_size
     if side == "auto":
         raise RunError(f"{run.config} has no data.store_size: it was not written by a finished preparation.")
-    prepared = prepare_table(scan(source), config, side, screen.counter("decoding") if screen else None)
+    table, pixels = open_pixels(scan(source), side, limits(config), screen.counter("decoding") if screen else None)
     if accept_changes:
-        return _with_changes(run, prepared)
-    _refuse_changes(run, prepared)
-    had = dict(run.read_images().select("path", "split").iter_rows())
-    return _divided(prepared, [had[path] for path in prepared.table.usable["path"]])
+        return _with_changes(run, divide(table, pixels, config.with_values({"data.corrections": None, "data.correct_test": False})))
+    _refuse_changes(run, table)
+    table = _as_it_was(table, run.read_images())
+    known = table.usable.select("path").join(run.read_images(), on="path", how="left", maintain_order="left")
+    part = known["split"].fill_null("").to_numpy().astype("<U5")
+    split = Split(part, known["twin"].to_numpy().astype(bool), ())
+    return Prepared(table, pixels, known["group_number"].to_numpy(), split, class_numbers(table), image_keys(known["path"]))
 
 
 def _with_changes(run: RunFolder, prepared: Prepared) -> Prepared:
     """The images as they are now, in the parts that they or their twins had before."""
-    before = run.read_images().drop_nulls("split")
-    if tuple(sorted(set(before["label"]))) != tuple(sorted(prepared.classes)):
+    before = run.read_images().filter(pl.col("group_number").is_not_null()).with_columns(pl.col("split").fill_null(""))
+    table = _as_it_was(prepared.table, before)  # the corrections of the run are not made anew
+    if tuple(sorted(set(found_labels(before)))) != tuple(sorted(prepared.classes)):
         raise RunError(f"The classes are not those that {run.root} was trained on; train anew on the folder as it is.")
     had = dict(zip(before["path"], before["split"], strict=True))
-    paths = prepared.table.usable["path"].to_list()
-    known = {int(group): had[path] for path, group in zip(paths, prepared.groups, strict=True) if path in had}
-    parts = [had.get(path) or known.get(int(group), "train") for path, group in zip(paths, prepared.groups, strict=True)]
+    rows = list(zip(prepared.table.usable["path"].to_list(), prepared.groups.tolist(), strict=True))
+    twins: dict[int, set[str]] = {}
+    for path, group in rows:
+        twins.setdefault(group, set()).add(had.get(path, ""))
+    parts = [had[path] if path in had else _part_of_new(twins[group]) for path, group in rows]
     if "train" not in parts or "val" not in parts:
         raise RunError(f"Of the images that {run.root} was trained on, no train or no val part is left; train anew.")
-    return _divided(prepared, parts)
+    split = replace(prepared.split, left_out="new, and a twin of an image that judges")
+    return _divided(replace(prepared, table=table, labels=class_numbers(table), split=split), parts)
+
+
+def _part_of_new(twins: set[str]) -> str:
+    """The part of a new image, from those of its twins: none where one of them judges."""
+    return "" if "test" in twins else "val" if "val" in twins else "train"
+
+
+def _as_it_was(table: ImageTable, images: pl.DataFrame) -> ImageTable:
+    """The table with the labels that the run used, and why it left readable images out."""
+    left_out = images.filter(pl.col("group_number").is_not_null()).select("path", dropped="reason")
+    table = as_used(table, images)
+    return replace(table, frame=table.frame.join(left_out, on="path", how="left", maintain_order="left"))
 
 
 def _divided(prepared: Prepared, parts: Sequence[str]) -> Prepared:
     """With these parts of the split, one for each usable row, and the twins that there are then."""
-    ranks = np.array([("train", "val", "test").index(part) for part in parts])
+    order = ("train", "val", "test", "")  # what is left out has seen nothing and is seen by nothing
+    ranks = np.array([order.index(part) for part in parts])
     first = np.full(int(prepared.groups.max(initial=-1)) + 1, 3)
     np.minimum.at(first, prepared.groups, ranks)
-    split = replace(prepared.split, part=np.array(parts), twins=ranks > first[prepared.groups])
+    split = replace(prepared.split, part=np.array(parts, dtype="<U5"), twins=(ranks > first[prepared.groups]) & (ranks < 3))
     return replace(prepared, split=split)
 
 
-def changed_images(run: RunFolder, prepared: Prepared) -> list[str]:
+def changed_images(run: RunFolder, table: ImageTable) -> list[str]:
     """Paths of the images that are not as the run has seen them: gone, new, changed, or labelled or divided otherwise by the user."""
-    before, now = (images.with_columns(used=pl.col("split").is_not_null()) for images in (run.read_images(), prepared.images()))
+    before, now = run.read_images(), table.frame
+    before = before.with_columns(label=found_labels(before), readable=pl.col("group_number").is_not_null())
+    now = now.with_columns(label=found_labels(now), readable=pl.col("reason").is_null())
     joined = before.join(now, on="path", how="full", suffix="_now", coalesce=True)
-    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_now")) for name in ("digest", "label", "given", "used"))
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_now")) for name in ("digest", "label", "given", "readable"))
     return joined.filter(differs)["path"].sort().to_list()
 
 
-def _refuse_changes(run: RunFolder, prepared: Prepared) -> None:
-    changed = changed_images(run, prepared)
+def _refuse_changes(run: RunFolder, table: ImageTable) -> None:
+    changed = changed_images(run, table)
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise RunError(
             f"The images are not those that {run.root} was trained on; gone, new, changed or labelled or divided otherwise: {shown}. "
-            "Restore them, train anew on the folder as it is, or go on with these: `sightline train --resume {run.root} --accept-changes`."
+            f"Restore them, train anew on the folder as it is, or go on with these: `sightline train --resume {run.root} --accept-changes`."
         )
 
 
@@ -155,31 +188,40 @@ def evaluate_part(classifier: Classifier, prepared: Prepared, split: str, place:
         raise DataError(f"There is no {split} part to evaluate: the split gave it no image.")
     size = max(1, EVAL_BATCH // views)
     batches = plain_batches(prepared.pixels, rows, classifier.preprocess.view, size, classifier.device.torch_device, views)
-    logits = classifier.logits(batches)
+    logits, novelty = classifier.scored(batches, views)
     ids = tuple(prepared.table.usable["path"].gather(rows))
-    return write_figures(classifier, ids, logits, prepared.labels[rows], prepared.split.twins[rows], place, views)
+    return write_figures(classifier, ids, logits, novelty, prepared.labels[rows], prepared.split.twins[rows], place, views)
 
 
 def write_figures(
     classifier: Classifier,
     ids: tuple[str, ...],
     logits: npt.NDArray[np.float32],
+    novelty: npt.NDArray[np.float64] | None,
     labels: npt.NDArray[np.int64],
     twins: npt.NDArray[np.bool_],
     place: Path,
     views: int = 1,
 ) -> dict[str, Any]:
-    """`metrics.json`, `predictions.parquet`, `report.txt` and `confusion.png`."""
+    """Measures what the classifier said, and writes it."""
     calibrated = Predictions(ids, classifier.probabilities(logits), classifier.classes, labels)
     raw = Predictions(ids, softmax(logits), classifier.classes, labels)
-    metrics = measure(calibrated, uncalibrated=raw, twins=twins) | {"views": views}
+    metrics = measure(calibrated, uncalibrated=raw, twins=twins, sets=classifier.sets) | {"views": views}
+    if classifier.novelty is not None and novelty is not None:
+        metrics["novelty"] = novelty_figures(classifier.novelty, novelty)
+    write_evaluation(place, calibrated, metrics)
+    return metrics
+
+
+def write_evaluation(place: Path, predictions: Predictions, metrics: dict[str, Any]) -> None:
+    """`predictions.parquet`, `report.txt`, `confusion.png`, `reliability.png`, and `metrics.json` last."""
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(place / "predictions.parquet", calibrated.save)
+    files.write_atomic(place / "predictions.parquet", predictions.save)
     files.write_text(place / "report.txt", classification_report(metrics))
     confusion_picture(metrics, place / "confusion.png")
+    reliability_picture(metrics, place / "reliability.png")
     files.write_json(place / "metrics.json", metrics)
-    return metrics
 
 
 # ---- another folder --------------------------------------------------------------------------------------------------
@@ -188,6 +230,8 @@ def write_figures(
 def _evaluate_folder(run: Path, folder: Path, out: str | Path | None, views: int) -> dict[str, Any]:
     classifier = Classifier.load(run)
     table = scan(folder)
+    if out is not None:
+        refuse_among_images(Path(out), table.root)
     frame = table.usable
     known = {name: i for i, name in enumerate(classifier.classes)}
     unknown = sorted(set(frame["label"]) - set(known))
@@ -209,7 +253,9 @@ def _evaluate_folder(run: Path, folder: Path, out: str | Path | None, views: int
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     files.write_text(place / "source.txt", str(table.root.resolve()))
-    return write_figures(classifier, tuple(kept["path"]), answers.logits, labels, _seen(run, table.root, kept), place, views)
+    return write_figures(
+        classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, _seen(run, table.root, kept), place, views
+    )
 
 
 def _seen(run: Path, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:

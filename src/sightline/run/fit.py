@@ -25,17 +25,18 @@ from sightline.config import Config, show, to_yaml
 from sightline.data.albumentations_file import load_albumentations
 from sightline.data.pipelines import Pipeline, from_callable
 from sightline.errors import Interrupted, SettingsError, TrainingError
-from sightline.evaluation.calibration import fit_temperature
 from sightline.evaluation.curves import curves_picture, range_picture
 from sightline.models.preprocess import Preprocess
+from sightline.models.small_maps import speed_up
 from sightline.run.evaluate import evaluate_part
 from sightline.run.folder import RunFolder
 from sightline.run.phases import never_begun, notes_of, plan_phases, settled_phases
 from sightline.run.prepare import Prepared, limits
 from sightline.run.progress import Screen
 from sightline.run.settle import Recipe, choose_view, settled_values
-from sightline.run.stages import loop_phase, plain_logits, shift_of
+from sightline.run.stages import loop_phase, shift_of
 from sightline.run.task import Planned, Task, train_batches
+from sightline.run.thresholds import choose_thresholds
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.loop import Interruption, Plan, Reporter, Row, Trainer
 
@@ -57,6 +58,7 @@ class Fit:
         recipe, device = self.recipe, self.recipe.device
         view = choose_view(recipe, self.prepared)
         network = recipe.built.network.to(device.torch_device).to(memory_format=device.memory_format)
+        speed_up(network)
         pipeline = self._pipeline()
         workers = limits(recipe.config).workers
         task = Task(network, recipe.built.weights != "none", self.prepared, view, device, self.screen.say, pipeline, workers)
@@ -82,7 +84,9 @@ class Fit:
         kept = trainer.progress.best_epoch if config.train.restore_best else trainer.progress.epoch - 1
         shift = shift_of(next(one for one in reversed(planned) if one.epochs.start <= (kept or 0)).config, task.counts)
         classifier = self._classifier(task, config, shift)
-        return self._judge(classifier, config), (*notes, *more)
+        metrics = self._judge(classifier, config)
+        self.folder.note("finished")
+        return metrics, (*notes, *more)
 
     def _pipeline(self) -> Pipeline | None:
         """What makes the training views in place of augment.policy, if anything does."""
@@ -141,22 +145,31 @@ class Fit:
         folder.note("trained", epochs=len(history), best_epoch=(best.best_epoch or 0) + 1, best_value=best.best_value)
 
     def _classifier(self, task: Task, config: Config, shift: npt.NDArray[np.float32] | None) -> Classifier:
-        """Fits the temperature on val and saves the classifier."""
+        """Fits the temperature and the thresholds on val, and saves the classifier."""
         prepared, recipe = self.prepared, self.recipe
         task.network.eval()
-        logits = plain_logits(task) if shift is None else plain_logits(task) + shift
-        temperature = fit_temperature(logits, prepared.labels[prepared.split.rows("val")])
-        if temperature.note:
-            self.screen.say(f"Calibration: {temperature.note}.")
+        found = choose_thresholds(task, shift)
+        for note in found.notes:
+            self.screen.say(note)
         preprocess = Preprocess(task.view, recipe.side, config.data.max_pixels)
         about = {
             "run": self.folder.root.name,
             "model": config.model.name,
             "trained_on": int((prepared.split.part == "train").sum()),
-            "temperature_note": temperature.note,
+            "temperature_note": found.temperature.note,
         }
-        spec, added = recipe.built.spec, None if shift is None else tuple(float(value) for value in shift)
-        classifier = Classifier(task.network, spec, preprocess, prepared.classes, temperature.value, task.device, about, added)
+        classifier = Classifier(
+            task.network,
+            recipe.built.spec,
+            preprocess,
+            prepared.classes,
+            found.temperature.value,
+            task.device,
+            about,
+            None if shift is None else tuple(float(value) for value in shift),
+            found.sets,
+            found.novelty,
+        )
         classifier.save(self.folder.classifier)
         return classifier
 

@@ -75,6 +75,16 @@ class RunFolder:
         return self.root / "images.parquet"
 
     @property
+    def corrections(self) -> Path:
+        """The corrections of labels that the run used, if any."""
+        return self.root / "corrections.csv"
+
+    @property
+    def audit(self) -> Path:
+        """What the audit found when the run began."""
+        return self.root / "audit.json"
+
+    @property
     def ledger(self) -> Path:
         """What happened, a JSON line an event."""
         return self.root / "ledger.jsonl"
@@ -175,9 +185,22 @@ class RunFolder:
             yield
 
 
+def refuse_among_images(place: Path, images: str | Path) -> None:
+    """Raises RunError where a place to write to lies in the user's folder."""
+    if Path(images).is_dir() and place.expanduser().resolve().is_relative_to(Path(images).resolve()):
+        raise RunError(f"{place} would lie among the images of {images}, which is never written to: choose another place with --out.")
+
+
 def _clear_unready(path: Path) -> None:
     """A run that stopped before its data was ready holds nothing that anybody could go on from."""
-    known = {".lock", "ledger.jsonl", "environment.json", "images.parquet"}
+    known = {p.name for p in path.glob(".*.part")} | {
+        ".lock",
+        "ledger.jsonl",
+        "environment.json",
+        "images.parquet",
+        "corrections.csv",
+        "audit.json",
+    }
     if (path / "ledger.jsonl").is_file() and {p.name for p in path.iterdir()} <= known:
         for name in known:
             (path / name).unlink(missing_ok=True)

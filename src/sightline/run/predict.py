@@ -41,40 +41,58 @@ class PredictionReport:
     left_out: dict[str, int]
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row an input: `path`, `predictions` (class and probability, likeliest first), `reason`."""
-        ranked = iter(np.argsort(-self.answers.probabilities, axis=1, kind="stable")[:, : self.top])
-        chances = iter(self.answers.probabilities)
-        rows: list[dict[str, Any]] = []
-        for i, path in enumerate(self.answers.paths):
-            reason = self.answers.unreadable.get(i)
-            found = []
-            if reason is None:
-                row = next(chances)
-                found = [{"class": self.classifier.classes[k], "probability": float(row[k])} for k in next(ranked)]
-            rows.append({"path": str(path), "predictions": found, "reason": reason})
-        return rows
+        """A row an input.
+
+        Returns:
+            `path`; `predictions`: class and probability, likeliest first; `reason` why it cannot be read, or None; `set`:
+            the classes it may be of, likeliest first; `abstain`: why no single answer should be relied on, or None;
+            `novelty`: how unlike the training images it is. `set` and `novelty` are None for an unreadable file, and where
+            the classifier has no thresholds.
+        """
+        places = {int(i): k for k, i in enumerate(self.answers.readable)}
+        return [self._row(str(path), places.get(i), self.answers.unreadable.get(i)) for i, path in enumerate(self.answers.paths)]
+
+    def _row(self, path: str, k: int | None, reason: str | None) -> dict[str, Any]:
+        """The row of the k-th readable file, or of one that cannot be read."""
+        if k is None:
+            return {"path": path, "predictions": [], "reason": reason, "set": None, "abstain": None, "novelty": None}
+        answers, names = self.answers, self.classifier.classes
+        chances = answers.probabilities[k]
+        ranked = np.argsort(-chances, kind="stable")[: self.top]
+        return {
+            "path": path,
+            "predictions": [{"class": names[c], "probability": float(chances[c])} for c in ranked],
+            "reason": None,
+            "set": None if answers.sets is None else self.classifier.members(chances, answers.sets[k]),
+            "abstain": answers.abstain[k],
+            "novelty": None if answers.novelty is None else float(answers.novelty[k]),
+        }
 
     def frame(self) -> pl.DataFrame:
-        """The rows as a table: `path`, `predicted`, `confidence`, `predicted_2`, ..., `reason`."""
+        """The rows as a table: `path`, `predicted`, `confidence`, `predicted_2`, ..., `reason`, `set` (a|b), `abstain`, `novelty`."""
         columns: dict[str, list[Any]] = {"path": []}
         for rank in range(1, min(self.top, len(self.classifier.classes)) + 1):
             columns |= {_ranked("predicted", rank): [], _ranked("confidence", rank): []}
-        columns["reason"] = []
+        columns |= {"reason": [], "set": [], "abstain": [], "novelty": []}
         for row in self.rows():
+            columns["set"].append(None if row["set"] is None else "|".join(row["set"]))
+            columns["abstain"].append(row["abstain"])
+            columns["novelty"].append(row["novelty"])
             columns["path"].append(row["path"])
             columns["reason"].append(row["reason"])
             for rank in range(1, min(self.top, len(self.classifier.classes)) + 1):
                 answer = row["predictions"][rank - 1] if row["predictions"] else {"class": None, "probability": None}
                 columns[_ranked("predicted", rank)].append(answer["class"])
                 columns[_ranked("confidence", rank)].append(answer["probability"])
-        texts = {name: pl.String if not name.startswith("confidence") else pl.Float64 for name in columns}
-        return pl.DataFrame(columns, schema=texts)
+        numbers = ("confidence", "novelty")
+        return pl.DataFrame(columns, schema={name: pl.Float64 if name.startswith(numbers) else pl.String for name in columns})
 
     def text(self) -> str:
-        """A line an image: its likeliest classes with their probabilities, or why it cannot be read."""
+        """A line an image: its likeliest classes with their probabilities and why it abstains, or why it cannot be read."""
         lines = []
         for row in self.rows():
             said = [f"{p['class']} {100 * p['probability']:.1f} %" for p in row["predictions"]]
+            said += [f"abstains: {row['abstain']}"] if row["abstain"] else []
             lines.append(f"{row['path']}  {'  '.join(said) if said else 'unreadable: ' + str(row['reason'])}")
         return "\n".join(lines)
 
@@ -106,8 +124,9 @@ class PredictionReport:
                 target, copy = folder / f"{source.stem}-{copy}.png", copy + 1
             pixels = decode(source.read_bytes(), max_pixels=self.classifier.preprocess.max_pixels).pixels
             names = [p["class"] for p in row["predictions"]]
+            title = f"{row['path']} ({row['abstain']})" if row["abstain"] else row["path"]
             with files.disk_errors(target):
-                predictions_picture(pixels, names, [p["probability"] for p in row["predictions"]], target, row["path"])
+                predictions_picture(pixels, names, [p["probability"] for p in row["predictions"]], target, title)
             written[target] = None
         return list(written)
 
@@ -220,7 +239,9 @@ def show_predictions(report: PredictionReport, out: str | None, plot: str | None
         report.plot(Path(plot))
     written = [str(path) for path in (out, plot) if path is not None]
     if written and not as_json:
-        print(f"{len(report.answers.paths):,} images: see {' and '.join(written)}", file=sys.stderr)
+        unsure = sum(reason is not None for reason in report.answers.abstain)
+        abstaining = f", {unsure:,} of them abstain" if unsure else ""
+        print(f"{len(report.answers.paths):,} images{abstaining}: see {' and '.join(written)}", file=sys.stderr)
     if as_json:
         print(json.dumps({"predictions": report.rows(), "left_out": report.left_out}, ensure_ascii=False))
     elif out is None and template is None:

@@ -9,7 +9,7 @@ The same steps serve training, resuming and evaluating; nothing is trained and n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +19,36 @@ import polars as pl
 from sightline import files
 from sightline.config import Config
 from sightline.data.batches import image_keys
-from sightline.data.groups import group_rows
-from sightline.data.split import Split, make_split
+from sightline.data.corrections import correct, read_corrections
+from sightline.data.groups import group_rows, join_twins
+from sightline.data.split import Fold, Split, make_split
 from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
 from sightline.data.table import ImageTable, scan
+from sightline.data.twins import Twins, find_twins
 from sightline.device import available_cores
 from sightline.errors import DataError
+from sightline.settings import SplitSettings
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data that is ready: row i of everything belongs to row i of `table.usable`."""
+    """Data that is ready: row i of everything belongs to row i of `table.usable`.
+
+    Attributes:
+        labels: class numbers.
+        keys: of the random draws.
+        twins: the near twins that were found; None where they were not looked for.
+    """
 
     table: ImageTable
     pixels: PixelStore | PixelFiles
     groups: npt.NDArray[np.int64]
     split: Split
-    labels: npt.NDArray[np.int64]  # class numbers
-    keys: npt.NDArray[np.uint64]  # of the random draws
+    labels: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.uint64]
+    twins: Twins | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -47,17 +57,14 @@ class Prepared:
 
     def images(self) -> pl.DataFrame:
         """All rows found, used or not, as `images.parquet` keeps them."""
-        parts = pl.DataFrame(
-            {
-                "path": self.table.usable["path"],
-                "group_number": self.groups,
-                "split": self.split.part,
-                "twin": self.split.twins,
-            }
-        )
-        columns = ["path", "label", "split", "group_number", "twin", "reason", "digest", "pixel_digest"]
+        part = pl.Series(self.split.part, dtype=pl.String)
+        parts = pl.DataFrame({"path": self.table.usable["path"], "group_number": self.groups, "split": part, "twin": self.split.twins})
+        parts = parts.with_columns(split=pl.when(part != "").then(part), left_out=pl.when(part == "").then(pl.lit(self.split.left_out)))
+        columns = ["path", "label", "found_label", "split", "group_number", "twin", "reason", "digest", "pixel_digest"]
         columns += ["height", "width", "notes", "given", "group", "bytes"]
-        return self.table.frame.join(parts, on="path", how="left", maintain_order="left").select(columns)
+        frame = self.table.frame.join(parts, on="path", how="left", maintain_order="left")
+        reasons = [name for name in ("reason", "dropped", "left_out") if name in frame.columns]
+        return frame.with_columns(found_label=found_labels(frame), reason=pl.coalesce(reasons)).select(columns)
 
 
 def prepare(source: str | Path, config: Config | None = None, progress: Progress | None = None) -> Prepared:
@@ -75,18 +82,51 @@ def prepare(source: str | Path, config: Config | None = None, progress: Progress
     config = config or Config()
     table = scan(source)
     size = choose_size(config, table, None)
-    return prepare_table(table, config, store_size(config, size), progress)
+    return divide(*open_pixels(table, store_size(config, size), limits(config), progress), config)
 
 
-def prepare_table(table: ImageTable, config: Config, side: int, progress: Progress | None = None) -> Prepared:
-    """`prepare` for a scanned table and a resolved store size."""
-    table, pixels = open_pixels(table, side, limits(config), progress)
-    usable = table.usable
+def divide(table: ImageTable, pixels: PixelStore | PixelFiles, config: Config, progress: Progress | None = None) -> Prepared:
+    """A decoded table with its twins found (`progress` is called with (done, all) meanwhile), and split."""
+    usable, split = table.usable, config.split
     groups = group_rows([usable["pixel_digest"], usable["group"]])
-    split = make_split(usable, groups, config.split.fractions, config.split.seed)
+    notes: tuple[str, ...] = ()
+    twins = None
+    if split.twins == "near":
+        twins = find_twins(pixels, progress, limits(config).workers)
+        joined = join_twins(groups, twins, usable["label"])
+        groups, notes = joined.numbers, (*twins.notes, *joined.notes)
+    fold = None if split.folds is None or split.fold is None else Fold(split.fold, split.folds)
+    fractions = split.fractions
+    if split.folds is not None and fold is None:  # the folds judge
+        fractions = (fractions[0] + fractions[2], fractions[1], 0.0)
+        _check_folds(usable, groups, split)
+    repair = split.repair if fold is None and set(usable["given"]) - {"train", None} else "keep"
+    divided = make_split(usable, groups, fractions, split.seed, repair, fold)
+    divided = replace(divided, notes=(*notes, *divided.notes))
+    if config.data.corrections is not None:
+        corrections = read_corrections(config.data.corrections, table)
+        table, divided = correct(table, divided, corrections, config.data.correct_test)
+    return Prepared(table, pixels, groups, divided, class_numbers(table), image_keys(usable["path"]), twins)
+
+
+def _check_folds(usable: pl.DataFrame, groups: npt.NDArray[np.int64], split: SplitSettings) -> None:
+    """Raises DataError before anything is trained where a fold could not be."""
+    assert split.folds is not None
+    for number in range(1, split.folds + 1):
+        divided = make_split(usable, groups, split.fractions, split.seed, fold=Fold(number, split.folds))
+        if not (divided.part == "test").any():
+            raise DataError(f"split.folds={split.folds} are too many for so few images or groups: fold {number} would be empty.")
+
+
+def found_labels(frame: pl.DataFrame) -> pl.Series:
+    """The labels as they were found, before any corrections."""
+    return frame["found_label" if "found_label" in frame.columns else "label"]
+
+
+def class_numbers(table: ImageTable) -> npt.NDArray[np.int64]:
+    """(N,) the class of each usable row, in the order of `table.classes`."""
     numbers = {name: i for i, name in enumerate(table.classes)}
-    labels = np.array([numbers[name] for name in usable["label"]], dtype=np.int64)
-    return Prepared(table, pixels, groups, split, labels, image_keys(usable["path"]))
+    return np.array([numbers[name] for name in table.usable["label"]], dtype=np.int64)
 
 
 def limits(config: Config) -> Limits:
@@ -141,20 +181,21 @@ def _conflicts(table: ImageTable) -> list[str]:
 def count_lines(prepared: Prepared) -> list[str]:
     """What was found and what became of it, as sentences whose numbers add up."""
     table, split = prepared.table, prepared.split
-    used, refused = len(table.usable), len(table) - len(table.usable)
+    used = int((split.part != "").sum())
+    refused = len(table) - used
     parts = ", ".join(f"{int((split.part == name).sum()):,} {name}" for name in ("train", "val", "test"))
     lines = [f"{len(table):,} images in {len(table.classes)} classes: {used:,} used ({parts}), {refused:,} quarantined."]
     if refused:
-        reasons = table.frame.filter(pl.col("reason").is_not_null())["reason"].value_counts(sort=True)
+        reasons = prepared.images()["reason"].drop_nulls().value_counts(sort=True)
         lines += [f"  quarantined: {row['count']:,} {row['reason']}" for row in reasons.head(5).to_dicts()]
         if len(reasons) > 5:
             lines.append(f"  quarantined: {int(reasons['count'][5:].sum()):,} for other reasons; images.parquet has each")
     if table.skipped:
         lines.append("Left out: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(table.skipped.items())) + ".")
-    twins = used - (int(prepared.groups.max(initial=-1)) + 1)
+    twins = len(prepared.groups) - (int(prepared.groups.max(initial=-1)) + 1)
     if twins:
-        are = "image is an exact twin of another or shares" if twins == 1 else "images are exact twins of others or share"
-        lines.append(f"{twins:,} {are} a group; each group stays on one side of the split.")
+        are = "image is a twin of another or shares" if twins == 1 else "images are twins of others or share"
+        lines.append(f"{twins:,} {are} a group" + ("." if split.twins.any() else "; each group stays on one side of the split."))
     lines += _conflicts(table)
     leaks = {name: int(split.twins[split.part == name].sum()) for name in ("val", "test")}
     if any(leaks.values()):

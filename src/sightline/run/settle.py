@@ -55,11 +55,19 @@ def read_the_rest(config: Config, table: ImageTable) -> None:
     """Reads, before any work, what is otherwise read later; so that what is inert is known now."""
     Plan.of(config.train)
     limits(config)
-    _ = config.train.judge, config.train.find_lr, config.data.mean, config.data.std
+    _ = config.train.judge, config.train.report, config.train.find_lr, config.train.seeds, config.data.mean, config.data.std
     if config.train.tensorboard:
         _ = config.train.log_weights
-    if set(table.frame["given"]) != {"train", "val", "test"}:
-        _ = config.split.fractions, config.split.seed
+    if config.data.corrections is not None:
+        _ = config.data.correct_test
+    split, given = config.split, set(table.frame["given"])
+    _ = split.twins, split.folds
+    if split.folds is not None:
+        _ = split.fold
+    if given - {"train", None}:
+        _ = split.repair
+    if given != {"train", "val", "test"} or split.folds is not None:
+        _ = split.fractions, split.seed
 
 
 def check_freeze(recipe: Recipe, phases: Sequence[Phase]) -> None:

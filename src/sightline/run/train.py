@@ -4,6 +4,8 @@
     result.run.root, result.metrics["test"]["macro_f1"]
     result = resume("runs/photos-20261122-101500")
 
+With `split.folds` or `train.seeds` the repeats follow (see run/repeats.py), and their sum stands beside the figures.
+
 The order is: settings, network, policy (what nothing reads is refused here, before any work), pixels, split, training,
 temperature on val, figures on val, figures on test once.
 """
@@ -18,23 +20,28 @@ from typing import Any
 from sightline import files
 from sightline.classifier import Classifier
 from sightline.config import build, gather, may_change, phases_of, watch
+from sightline.data.corrections import read_corrections
+from sightline.data.store import open_pixels
 from sightline.data.table import scan
 from sightline.device import environment
 from sightline.errors import RunError, SettingsError
+from sightline.run.audit import audit_prepared
 from sightline.run.evaluate import changed_images, reopen
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
+from sightline.run.pages import write_pages
 from sightline.run.phases import late_phases, with_remedy
 from sightline.run.prefix import check_prefix
-from sightline.run.prepare import count_lines, prepare_table
+from sightline.run.prepare import count_lines, divide, limits
 from sightline.run.progress import Screen
+from sightline.run.repeats import check_repeats, follow
 from sightline.run.settle import check_freeze, class_counts, read_the_rest, settle
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State
 from sightline.training.loop import Plan
 
-_FROM_THE_START = frozenset({"train.seed", "train.monitor", "train.find_lr", "augment.albumentations"})
+_FROM_THE_START = frozenset({"train.seed", "train.seeds", "train.monitor", "train.find_lr", "augment.albumentations"})
 """Settings of the whole run that cannot change within it, beside those of the data and the network."""
 
 
@@ -43,7 +50,8 @@ class TrainResult:
     """What training leaves behind.
 
     Attributes:
-        metrics: {"val": ..., "test": ...}, each the content of `metrics.json`.
+        metrics: {"val": ..., "test": ...}, each the content of `metrics.json`; with split.folds "folds" too; with
+            train.seeds "seeds", the content of `seeds.json`.
         notes: sentences that the user should have seen.
     """
 
@@ -81,11 +89,41 @@ def train(
         SightlineError: anything that the user can mend.
     """
     given = gather(recipe, settings)
+    if isinstance(given.get("data.corrections"), str):  # the run is repeated from elsewhere, too
+        given["data.corrections"] = str(Path(given["data.corrections"]).expanduser().resolve())
+    result = _train(folder, given, run, transform)
+    return _with_repeats(result, given, folder, transform)
+
+
+def _with_repeats(result: TrainResult, given: Mapping[str, Any], folder: str | Path, transform: Callable[[Any], Any] | None) -> TrainResult:
+    """The result with the figures of the run's folds or seeds, where there are any."""
+
+    def begin(settings: dict[str, Any], place: Path) -> TrainResult:
+        return _train(folder, settings, place, transform)
+
+    def go_on(place: Path) -> TrainResult:
+        return _resume(place, {}, False, transform)
+
+    config = build(given)
+    if result.run.corrections.exists():  # the user's own file may have changed since
+        given = {**given, "data.corrections": str(result.run.corrections.resolve())}
+    with result.run.locked():
+        found = follow(result.run, config, given, result.metrics, begin, go_on)
+        if config.train.report:
+            with Screen() as screen:
+                write_pages(result.run, screen)
+    return replace(result, metrics=result.metrics | found)
+
+
+def _train(folder: str | Path, given: dict[str, Any], run: str | Path | None, transform: Callable[[Any], Any] | None) -> TrainResult:
     phases = phases_of(given)  # what is wrong with them is known before anything is done
+    check_repeats(build(given))
     reads: set[str] = set()
     config = watch(build(given), reads)
     with Screen() as screen:
         table = scan(folder)
+        if config.data.corrections is not None:
+            read_corrections(config.data.corrections, table)  # what is wrong with them is known before anything is done
         settled = settle(config, table)
         check_freeze(settled, phases)
         read_the_rest(config, table)
@@ -94,14 +132,20 @@ def train(
         opened = RunFolder.create(run, Path(folder))
         with opened.locked():
             opened.note("started", folder=str(Path(folder).expanduser().resolve()), given=given, transform=_name(transform))
-            prepared = prepare_table(table, settled.config, settled.side, screen.counter("decoding"))
+            decoded = open_pixels(table, settled.side, limits(settled.config), screen.counter("decoding"))
+            prepared = divide(*decoded, settled.config, screen.counter("looking for twins"))
             if prepared.classes != table.classes:  # a class lost all of its images
                 settled = settle(config, prepared.table)
+            if config.data.corrections is not None:
+                files.write_bytes(opened.corrections, Path(config.data.corrections).expanduser().read_bytes())
             files.write_json(opened.environment, environment(settled.device))
             files.write_atomic(opened.images, prepared.images().write_parquet)
             notes = (*settled.built.notes, *count_lines(prepared))
             for line in notes:
                 screen.say(line)
+            if settled.config.train.report:
+                audited = audit_prepared(prepared, notes, screen.counter("auditing"))
+                files.write_json(opened.audit, audited.to_json())
             metrics, more = Fit(opened, given, reads, settled, prepared, screen, transform).go()
             return TrainResult(opened, metrics, (*notes, *more))
 
@@ -124,8 +168,20 @@ def resume(
     Raises:
         SightlineError: anything that the user can mend.
     """
-    opened = RunFolder.open(run)
     changed = gather(None, settings)
+    started = RunFolder.open(run).started()
+    config = build(started["given"])
+    if config.train.seeds > 1 or (config.split.folds is not None and config.split.fold is None):
+        if changed:
+            raise SettingsError(f"{run} has folds or seeds, which go on as they began: start another run to change {next(iter(changed))}.")
+        if accept_changes:
+            raise SettingsError(f"{run} has folds or seeds, all judged on the images that it began with: restore them, or train anew.")
+    result = _resume(run, changed, accept_changes, transform)
+    return _with_repeats(result, started["given"], started["folder"], transform)
+
+
+def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, transform: Callable[[Any], Any] | None) -> TrainResult:
+    opened = RunFolder.open(run)
     before = opened.started().get("transform")
     if before != _name(transform):
         raise SettingsError(f"The run was started with transform={before}: give the same to sightline.resume, a run holds no Python code.")
@@ -144,7 +200,7 @@ def resume(
         counts = class_counts(prepared.table)
         refuse_what_does_nothing(given, reads, counts, transform is not None, only=changed)
         check_prefix(phases_of(with_remedy(given, counts)), settled.built.network, settled.size, transform is not None)
-        accepted = changed_images(opened, prepared)  # none, unless they were to be accepted
+        accepted = changed_images(opened, prepared.table)  # none, unless they were to be accepted
         opened.note("resumed", changed=changed, epoch=state.facts["epoch"] + 1 if state else 1, given=given, images=accepted)
         notes = tuple(count_lines(prepared)) if accepted else ()
         for line in notes:

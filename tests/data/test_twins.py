@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn.datasets import load_digits
+
+from sightline.data import twins
+from sightline.data.twins import AT_LEAST, Twins, find_twins, likely_twins
+
+Picture = Image.Image
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Pixels in memory; what is not picture is filled with `rest`."""
+
+    pictures: list[Picture]
+    side: int = 64
+    rest: int = 0
+
+    @property
+    def extents(self) -> npt.NDArray[np.int32]:
+        return np.array([(picture.height, picture.width) for picture in self.pictures], dtype=np.int32).reshape(-1, 2)
+
+    def read(self, rows: npt.NDArray[np.int64], into: torch.Tensor | None = None) -> torch.Tensor:
+        out = np.full((len(rows), self.side, self.side, 3), self.rest, dtype=np.uint8)
+        for slot, row in enumerate(rows.tolist()):
+            picture = self.pictures[row]
+            out[slot, : picture.height, : picture.width] = np.asarray(picture)
+        return torch.from_numpy(out)
+
+
+def scene(seed: int, width: int = 64, height: int = 64) -> Picture:
+    """Clouds of several sizes, as photographs have them."""
+    draws, total = np.random.default_rng(seed), np.zeros((height, width, 3))
+    for cells in (3, 6, 12, 24):
+        noise = draws.normal(size=(cells, cells, 3)).astype(np.float32)
+        layers = [np.asarray(Image.fromarray(noise[..., c]).resize((width, height), Image.Resampling.BICUBIC)) for c in range(3)]
+        total += np.stack(layers, -1) / cells**0.5
+    total = (total - total.mean()) / total.std() * 45 + 128
+    return Image.fromarray(total.clip(0, 255).astype(np.uint8))
+
+
+def noisy(picture: Picture, seed: int, strength: float = 3) -> Picture:
+    noise = np.random.default_rng(seed).normal(0, strength, (picture.height, picture.width, 3))
+    return Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
+
+
+def pairs_of(found: Twins) -> set[tuple[int, int]]:
+    return set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+
+
+def groups_of(found: Twins, count: int) -> list[int]:
+    joins = coo_matrix((np.ones(len(found)), (found.first, found.second)), shape=(count, count))
+    return connected_components(joins, directed=False)[1].tolist()
+
+
+def reencoded(picture: Picture) -> Picture:
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=30)
+    return Image.open(data).convert("RGB")
+
+
+def cropped(x: float, y: float) -> Callable[[Picture], Picture]:
+    def crop(picture: Picture) -> Picture:
+        left, top = round(0.1 * x * picture.width), round(0.1 * y * picture.height)
+        return picture.crop((left, top, left + round(0.9 * picture.width), top + round(0.9 * picture.height)))
+
+    return crop
+
+
+CHANGES: dict[str, Callable[[Picture], Picture]] = {
+    "re-encoded": reencoded,
+    "half the size": lambda picture: picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS),
+    "10 % cut off right and below": cropped(0, 0),
+    "10 % cut off left and above": cropped(1, 1),
+    "10 % cut off around": cropped(0.5, 0.5),
+    "darker": lambda picture: ImageEnhance.Brightness(picture).enhance(0.6),
+    "brighter": lambda picture: ImageEnhance.Brightness(picture).enhance(1.3),
+    "less contrast": lambda picture: ImageEnhance.Contrast(picture).enhance(0.6),
+    "mirrored": lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "mirrored and cropped": lambda picture: cropped(1, 0)(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    "turned a little": lambda picture: picture.rotate(2, Image.Resampling.BICUBIC).crop((2, 2, picture.width - 2, picture.height - 2)),
+    "noisy": lambda picture: noisy(picture, 0, 6),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (64, 44)])
+def test_a_changed_picture_is_found_and_no_other(change: Callable[[Picture], Picture], width: int, height: int) -> None:
+    pictures = [scene(seed, width, height) for seed in range(12)]
+    found = find_twins(Squares([*pictures, *map(change, pictures)]))
+    assert pairs_of(found) == {(i, i + 12) for i in range(12)}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_tiny_pictures_have_twins_too(change: Callable[[Picture], Picture]) -> None:
+    if change in (CHANGES["half the size"], CHANGES["re-encoded"]):
+        pytest.skip("of 14 pixels, and of the blocks of JPEG at 28, too little is left to be sure")
+    pictures = [scene(seed, 28, 28) for seed in range(12)]
+    found = find_twins(Squares([*pictures, *map(change, pictures)]))
+    assert pairs_of(found) == {(i, i + 12) for i in range(12)}
+
+
+def test_different_pictures_are_no_twins() -> None:
+    assert len(find_twins(Squares([scene(seed, 32, 32) for seed in range(200)]))) == 0
+
+
+@settings(max_examples=8)
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(random: object) -> None:
+    pictures = [scene(seed) for seed in range(8)]
+    pictures += [cropped(0.5, 0)(picture) for picture in pictures[:5]] + [noisy(picture, 7) for picture in pictures[:3]]
+    order = list(range(len(pictures)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    plain, mixed = find_twins(Squares(pictures)), find_twins(Squares([pictures[i] for i in order]))
+    back = {
+        (min(order[a], order[b]), max(order[a], order[b])): s for a, b, s in zip(mixed.first, mixed.second, mixed.similarity, strict=True)
+    }
+    assert back == {(a, b): s for a, b, s in zip(plain.first, plain.second, plain.similarity, strict=True)}
+
+
+def test_the_unused_part_of_a_square_does_not_matter() -> None:
+    pictures = [scene(0, 64, 40), reencoded(scene(0, 64, 40)), scene(1, 30, 64), reencoded(scene(1, 30, 64))]
+    black, white = (find_twins(Squares(pictures, rest=rest)) for rest in (0, 255))
+    assert pairs_of(black) == pairs_of(white) == {(0, 1), (2, 3)}
+    np.testing.assert_array_equal(black.similarity, white.similarity)
+
+
+def test_equal_pictures_are_a_star_and_not_all_pairs() -> None:
+    found = find_twins(Squares([scene(0, 32, 32)] * 500 + [scene(1, 32, 32)]))
+    assert found.first.tolist() == [0] * 499
+    assert found.second.tolist() == list(range(1, 500))
+    assert (found.similarity == 1).all()
+
+
+def test_black_pictures_are_twins_of_black_pictures_only() -> None:
+    blacks = [Image.new("RGB", (32, 32))] * 40
+    assert groups_of(find_twins(Squares([*blacks, scene(0, 32, 32), Image.new("RGB", (32, 32), "white")])), 42) == [0] * 40 + [1, 2]
+
+
+def test_noise_is_no_twin_of_noise() -> None:
+    greys = [noisy(Image.new("RGB", (32, 32), (90, 90, 90)), seed, 2) for seed in range(60)]
+    assert len(find_twins(Squares(greys))) == 0
+
+
+def test_a_crowd_of_near_twins_hangs_together_by_few_pairs() -> None:
+    crowd = [noisy(scene(0, 32, 32), seed, 4) for seed in range(300)]
+    found = find_twins(Squares([*crowd, scene(1, 32, 32)]))
+    assert groups_of(found, 301) == [0] * 300 + [1]
+    assert len(found) <= 300 * 9
+    assert found.notes == ()
+
+
+def test_pictures_that_all_look_alike_are_no_twins_for_that() -> None:
+    digits = load_digits().images[:600]
+    drawn = [Image.fromarray(digit.repeat(3, axis=1).repeat(3, axis=0).astype(np.uint8) * 15).convert("RGB") for digit in digits]
+    found = find_twins(Squares(drawn, side=24))
+    assert len(set(found.first) | set(found.second)) < 0.2 * 600  # of 456 above AT_LEAST
+    assert "look alike" in found.notes[0]
+    again = find_twins(Squares([*drawn, drawn[7].rotate(2)], side=24))
+    assert (7, 600) in pairs_of(again)
+
+
+def test_no_picture_and_one_picture_have_no_twins() -> None:
+    assert len(find_twins(Squares([]))) == 0
+    assert len(find_twins(Squares([scene(0)]))) == 0
+
+
+def test_many_pictures_are_filed_and_hardly_a_twin_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [scene(seed, 24, 24) for seed in range(300)]
+    pixels = Squares([*pictures, *(cropped(0.5, 1)(noisy(picture, 0)) for picture in pictures)], side=24)
+    everything = pairs_of(find_twins(pixels))
+    monkeypatch.setattr(twins, "EXHAUSTIVE", 100)
+    monkeypatch.setattr(twins, "_FILE", 10)
+    filed = pairs_of(find_twins(pixels))
+    assert len(everything) >= 295
+    assert filed <= everything
+    assert len(filed) >= 0.97 * len(everything)
+
+
+def test_pairs_that_were_not_proved_are_likely_ones() -> None:
+    pixels = Squares([scene(0), noisy(scene(0), 1, 70), scene(1)])
+    likely = likely_twins(pixels)
+    assert pairs_of(likely) == {(0, 1)}
+    assert likely.similarity[0] < AT_LEAST
+    assert len(find_twins(pixels)) == 0
+
+
+def test_progress_ends_where_it_should_and_threads_are_given_back() -> None:
+    told: list[tuple[int, int]] = []
+    before = torch.get_num_threads()
+    find_twins(Squares([scene(seed) for seed in range(10)]), progress=lambda done, whole: told.append((done, whole)))
+    assert told[-1] == (20, 20)
+    assert told == sorted(told)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "similarity", "said"),
+    [
+        ([0, 1], [1], [0.9], "belong together"),
+        ([1], [1], [0.9], "first < second"),
+        ([0], [1], [1.1], "similarity"),
+        ([0], [1], [float("nan")], "similarity"),
+        ([1, 0], [2, 1], [0.9, 0.9], "sorted"),
+        ([0, 0], [1, 1], [0.9, 0.9], "once"),
+    ],
+)
+def test_impossible_pairs_are_refused(first: list[int], second: list[int], similarity: list[float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Twins(np.array(first), np.array(second), np.array(similarity, dtype=np.float32))
