@@ -620,3 +620,9 @@ def test_all_images_below_a_folder_are_listed_in_order(tmp_path: Path) -> None:
     assert found == [tmp_path / name for name in ("a/z.jpg", "a.png", "b/1.jpg", "b/deep/2.JPG")]
     assert skipped == {"hidden or made by the system": 1, "not an image": 1}
     assert list_images(plant(tmp_path / "void", "./")) == ([], {})
+
+
+def test_a_run_folder_is_no_folder_of_images(tmp_path: Path) -> None:
+    (tmp_path / "ledger.jsonl").write_text("{}")
+    with pytest.raises(DataError, match="is a run folder of sightline"):
+        scan(tmp_path)

@@ -44,6 +44,11 @@ def test_a_run_folder_holds_all_that_was_promised(folder: Path, tmp_path: Path) 
         "ledger.jsonl",
         "history.csv",
         "curves.png",
+        "audit.json",
+        "report.html",
+        "embedding/embedding.html",
+        "explain/explain.json",
+        "evaluation/test/reliability.png",
         "classifier/model.safetensors",
         "classifier/model.json",
         *(

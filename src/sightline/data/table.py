@@ -228,6 +228,8 @@ def _last_change(status: os.stat_result) -> int:
 def _scan_folder(root: Path) -> ImageTable:
     found = _walk(root)
     if not found.folders:
+        if (root / "ledger.jsonl").exists():
+            raise DataError(f"{root} is a run folder of sightline: give the folder of images that it was trained on.")
         raise DataError(f"The folder {root} cannot be read: change its rights.")
     tops = sorted({image.parts[0] for image in found.images if len(image.parts) > 1})
     splits = _own_splits(root, tops)
