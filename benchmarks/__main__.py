@@ -6,6 +6,7 @@
     imbalance FOLDER   every remedy against imbalance on a long-tailed folder, several seeds (see benchmarks/imbalance.py)
     transfer FOLDER    a frozen network with a new head, against the plain loop of a tutorial
     longtail FOLDER    makes a long-tailed folder of links from a balanced one
+    twins FOLDER       recall on planted near twins at 1 % false ones, beside other tools (see benchmarks/twins.py)
     startup            seconds of `sightline --help` and of `import sightline`
 
 Each prints one JSON object. Machines are noisy: what counts is a ratio of two things measured in turn in the same run.
@@ -19,10 +20,10 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import epoch, imbalance, memory, pipeline, startup, transfer
+from benchmarks import epoch, imbalance, memory, pipeline, startup, transfer, twins
 
 MEASURES = {"pipeline": pipeline.measure, "epoch": epoch.measure, "memory": memory.measure, "startup": startup.measure}
-MEASURES |= {"transfer": transfer.measure, "imbalance": imbalance.measure, "longtail": imbalance.make_longtail}
+MEASURES |= {"transfer": transfer.measure, "imbalance": imbalance.measure, "longtail": imbalance.make_longtail, "twins": twins.measure}
 
 
 def main() -> None:
@@ -36,7 +37,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=16, help="of each run of imbalance")
     parser.add_argument("--freeze", default="trunk", help="model.freeze of transfer")
     parser.add_argument("--seeds", type=int, default=5, help="runs of imbalance for each remedy")
-    parser.add_argument("--only", nargs="*", help="remedies; default: all")
+    parser.add_argument("--only", nargs="*", help="remedies, or kinds of twins; default: all")
+    parser.add_argument("--half", default="judge", choices=twins.HALVES, help="of the images of twins")
+    parser.add_argument("--images", type=int, default=None, help="at most so many for twins")
+    parser.add_argument("--peers", default=None, help="an interpreter that has the other tools of twins")
+    parser.add_argument("--known", default=None, help="a CSV of the twins that were there before")
     parser.add_argument("--set", nargs="*", help="further KEY=VALUE settings of each run of imbalance")
     parser.add_argument("--out", type=str, default=None, help="the file of runs, or the folder that longtail makes")
     given = parser.parse_args()
