@@ -162,7 +162,8 @@ def resume(
     those of the whole run (`train.epochs`, `train.patience`, `device.*`, ...) simply hold from now on.
 
     Args:
-        accept_changes: go on although images are gone, new or changed; new ones go where their twins are, to train where they have none, nowhere where a twin judges.
+        accept_changes: go on although images are gone, new or changed; new ones go where their twins are, to train where they
+            have none, and are left out where a twin judges.
         transform: the one that the run was started with, if it was; a run holds no Python code.
 
     Raises:
