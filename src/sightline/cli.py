@@ -26,7 +26,8 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder; to predict, its classifier/ folder will do.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
+Trained = Annotated[str, typer.Argument(metavar="RUN", help="A run folder; its classifier/ folder will do.")]
 
 
 def _version(asked: bool) -> None:
@@ -133,7 +134,9 @@ def report(run: Run, as_json: Json = False) -> None:
 @app.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Run folders; each is compared with the first.")],
-    split: Annotated[str, typer.Option("--split", help="test, val, or the name of another folder that all have evaluated.")] = "test",
+    split: Annotated[
+        str, typer.Option("--split", help="test, val, folds, or the name of another folder that all have evaluated.")
+    ] = "test",
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write .json or .txt.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -164,7 +167,7 @@ def labels(
 def embed(
     run: Run,
     split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
-    method: Annotated[str, typer.Option("--method", help="tsne, or umap (needs sightline[umap]).")] = "tsne",
+    method: Annotated[str, typer.Option("--method", help="tsne, or umap, which needs the extra of that name.")] = "tsne",
     seed: Annotated[int, typer.Option("--seed", help="Of the method's random draws.")] = 0,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="Images to draw; of more a sample.")] = 5_000,
     as_json: Json = False,
@@ -192,7 +195,7 @@ def explain(
 
 @app.command()
 def predict(
-    run: Run,
+    run: Trained,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, patterns; - reads a list from stdin.")],
     top: Annotated[int, typer.Option("--top", metavar="K", help="Classes to name for each image.")] = 5,
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write .csv, .json or .parquet.")] = None,

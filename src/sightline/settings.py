@@ -81,7 +81,7 @@ class SplitSettings(Settings):
     repair: Literal["keep", "drop", "regroup"] = setting(
         "keep",
         "twins across your own split: keep them and give figures with and without, drop those in train whose twin judges, "
-        "or regroup each group to where most of it is",
+        "or regroup each group to where most of it is, of equal numbers to test",
         needs=[_OWN_SPLIT],
     )
     folds: Annotated[int, Field(ge=2, le=100)] | None = setting(

@@ -15,7 +15,7 @@ def check(material: Material) -> Finding:
     groups = members(same, flag)
     spare = int(flag.sum()) - len(groups)
     found = f"{count_of(int(flag.sum()), 'image')} in {count_of(len(groups), 'group')} show exactly the same pixels as another."
-    what = f"Each group stays on one side of the split; {count_of(spare, 'file')} could go without anything being lost."
+    what = f"A split that sightline makes keeps each group on one side; {count_of(spare, 'file')} could go without anything being lost."
     return Finding(
         "exact-twins",
         "exact twins",

@@ -18,7 +18,9 @@ def check(material: Material) -> Finding:
     groups = members(_joined(near, n), flag)
     counted = f"{count_of(int(flag.sum()), 'image')} in {count_of(len(groups), 'group')}"
     found = f"{counted} look like the same shot as another, or a frame beside it."
-    what = "Each group stays on one side of the split. Many of one kind teach less than their number says: look through them."
+    what = (
+        "A split that sightline makes keeps each group on one side. Many of one kind teach less than their number says: look through them."
+    )
     return Finding(
         "near-twins",
         "near twins",

@@ -15,7 +15,7 @@ train by that takes one of its groups there.
 
 A split that the user brings is kept. Where it has no test, its val judges; where it has no val to choose with, or no
 longer, a part of train is set aside. Twins across it are kept and told, or `repair`ed: "drop" leaves out the train and
-val images whose twin judges, "regroup" moves a group whole to the part that most of its images are in.
+val images whose twin judges, "regroup" moves a group whole to the part that most of its images are in (of equal numbers test, then val).
 
     split = make_split(frame, groups, fractions, seed, fold=Fold(1, 5))      the first of five folds judges
 
@@ -266,7 +266,7 @@ def _repaired(part: Parts, labels: pl.Series, groups: Groups, repair: Repair) ->
     else:
         most = np.argmax([held["test"], held["val"], held["train"]], axis=0)  # of equal ones test
         repaired = np.array(["test", "val", "train"])[most[groups]]
-        gone, what = repaired != part, "moved to the part that most of their twins are in"
+        gone, what = repaired != part, "moved to the part that most of their twins are in, of equal numbers to test"
     lost = sorted(set(labels) - set(labels.filter(repaired == "train")))
     if lost:
         raise DataError(f"split.repair={repair} would leave no image in train of {_shown(lost)}: use another, or add images.")

@@ -31,6 +31,7 @@ import torch
 
 from sightline.data.align import align, likeness, opponent, window_places
 from sightline.data.geometry import fit_matrices, resample
+from sightline.data.shelf import in_threads
 from sightline.data.store import Pixels
 from sightline.randomness import stream
 
@@ -98,7 +99,7 @@ def find_twins(pixels: Pixels, progress: Progress | None = None, threads: int = 
 
     Args:
         progress: called with (done, all).
-        threads: processor threads to use.
+        threads: blocks that are worked on at once.
     """
     likely = likely_twins(pixels, progress, threads)
     named = _at_least(likely, AT_LEAST)
@@ -115,23 +116,24 @@ def likely_twins(pixels: Pixels, progress: Progress | None = None, threads: int 
     """All pairs that came to the proof, whatever it said: what `find_twins` chooses from."""
     count = len(pixels.extents)
     say = progress or (lambda done, whole: None)
-    with _threads(threads), torch.inference_mode():
-        glances = _glances(pixels, lambda done: say(done, 2 * count))
+    with _one_thread_each():
+        glances = _glances(pixels, threads, lambda done: say(done, 2 * count))
         # The order of their content: whatever the order of the rows, the same is computed.
         glances, rows, same = _different(glances)
         found = [_NONE]
-        for done, pairs in _promising(glances):
+        for done, pairs in _promising(glances, threads):
             found.append(pairs)
             say(count + done * count // len(rows), 2 * count)
-        pairs = _proved(pixels, rows, _once(_joined(found)))
+        pairs = _proved(pixels, rows, _once(_joined(found)), threads)
     say(2 * count, 2 * count)
     return _of_rows(rows, same, pairs)
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _one_thread_each() -> Iterator[None]:
+    """Work is shared out in blocks. Threads within each product too would wait for each other, on a busy machine for minutes."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
@@ -155,10 +157,12 @@ def _blocks(count: int, side: int) -> Iterator[Rows]:
         yield np.arange(start, min(count, start + size))
 
 
-def _glances(pixels: Pixels, say: Callable[[int], None]) -> Glances:
+def _glances(pixels: Pixels, threads: int, say: Callable[[int], None]) -> Glances:
     glances = np.empty((len(pixels.extents), 3, _GLANCE, _GLANCE), dtype=np.uint8)
-    for block in _blocks(len(glances), pixels.side):
-        glances[block] = _small(pixels, block, _GLANCE).numpy()
+    blocks = list(_blocks(len(glances), pixels.side))
+    views = in_threads(lambda block: _small(pixels, block, _GLANCE).numpy(), blocks, threads)
+    for block, view in zip(blocks, views, strict=True):
+        glances[block] = view
         say(int(block[-1]) + 1)
     return glances
 
@@ -260,22 +264,40 @@ def _file(waves: _Waves) -> _Files:
     return _Files(heads, list(torch.split(order, torch.bincount(home, minlength=len(drawn)).tolist())))
 
 
-def _promising(glances: Glances) -> Iterator[tuple[int, _Pairs]]:
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """All that a block of pictures is compared with; `lively` are the numbers of the glances that `waves` belong to."""
+
+    glances: torch.Tensor
+    lively: torch.Tensor
+    waves: _Waves
+    files: _Files
+
+
+def _promising(glances: Glances, threads: int) -> Iterator[tuple[int, _Pairs]]:
     """How many pictures are done, and their pairs that agree at 16x16."""
-    lively = torch.from_numpy(np.flatnonzero(glances.astype(np.float32).mean(1).std((1, 2)) >= _FLAT))
     chosen = torch.from_numpy(glances)
-    parts = [_waves(opponent(chosen[part]), _WINDOWS[0]) for part in torch.split(lively, 4096)]
-    if not parts:
+    lively = torch.cat([_lively(part) for part in torch.split(chosen, 4096)]).nonzero()[:, 0] if len(glances) else _NOBODY
+    if not len(lively):
         return
+    parts = list(in_threads(lambda part: _waves(opponent(chosen[part]), _WINDOWS[0]), torch.split(lively, 4096), threads))
     waves = _Waves(torch.cat([part.even for part in parts]), torch.cat([part.odd for part in parts]))
-    files = _file(waves)
-    size = 1024 if len(files.members) == 1 else 8192
-    for start in range(0, len(lively), size):
-        at = torch.arange(start, min(len(lively), start + size))
-        pictures = opponent(chosen[lively[at]])
-        queries = [_waves(pictures, window) for window in _WINDOWS]
-        pairs = _candidates(queries, at, waves, files)
-        yield int(lively[at[-1]]) + 1, _laid_over(queries, at, pairs, waves, chosen, lively)
+    search = _Search(chosen, lively, waves, _file(waves))
+    size = 1024 if len(search.files.members) == 1 else 8192
+    blocks = torch.split(torch.arange(len(lively)), size)
+    for at, pairs in zip(blocks, in_threads(lambda at: _searched(search, at), blocks, threads), strict=True):
+        yield int(lively[at[-1]]) + 1, pairs
+
+
+def _lively(glances: torch.Tensor) -> torch.Tensor:
+    return opponent(glances)[:, 0].std((1, 2)) >= _FLAT
+
+
+def _searched(search: _Search, at: torch.Tensor) -> _Pairs:
+    """A block of pictures with all others."""
+    pictures = opponent(search.glances[search.lively[at]])
+    queries = [_waves(pictures, window) for window in _WINDOWS]
+    return _laid_over(search, queries, at, _candidates(queries, at, search.waves, search.files))
 
 
 def _candidates(queries: list[_Waves], at: torch.Tensor, waves: _Waves, files: _Files) -> torch.Tensor:
@@ -349,19 +371,18 @@ def _joined(parts: list[_Pairs]) -> _Pairs:
     return _Pairs(*(torch.cat([getattr(part, name) for part in parts]) for name in _Pairs.__slots__))
 
 
-def _laid_over(
-    queries: list[_Waves], at: torch.Tensor, pairs: torch.Tensor, waves: _Waves, glances: torch.Tensor, lively: torch.Tensor
-) -> _Pairs:
+def _laid_over(search: _Search, queries: list[_Waves], at: torch.Tensor, pairs: torch.Tensor) -> _Pairs:
     """The pairs that agree at 16x16, each begun from its best window."""
     starts = window_places(torch.tensor(_WINDOWS))
     kept = [_NONE]
     for start in range(0, len(pairs), 256):
         query, other = pairs[start : start + 256].unbind(1)
-        window, mirrored = _best_window([wave[query] for wave in queries], waves[other])
+        window, mirrored = _best_window([wave[query] for wave in queries], search.waves[other])
         places = starts[window]
         places[:, 0, 2] = torch.where(mirrored, -places[:, 0, 2], places[:, 0, 2])
-        begun = _Pairs(lively[at[query]], lively[other], mirrored, places, torch.zeros(len(query)))
-        better = _laid(begun, glances[begun.larger], glances[begun.smaller], steps=4)
+        larger, smaller = search.lively[at[query]], search.lively[other]
+        begun = _Pairs(larger, smaller, mirrored, places, torch.zeros(len(query)))
+        better = _laid(begun, search.glances[larger], search.glances[smaller], steps=4)
         kept.append(better[better.alike > _PROMISING])
     return _joined(kept)
 
@@ -390,25 +411,21 @@ def _once(pairs: _Pairs) -> _Pairs:
     return pairs[torch.from_numpy(order[~repeated])]
 
 
-def _proved(pixels: Pixels, rows: Rows, pairs: _Pairs) -> _Pairs:
+def _proved(pixels: Pixels, rows: Rows, pairs: _Pairs, threads: int) -> _Pairs:
     """The pairs as they are at 64x64, or at 32x32 where there is no more to see."""
-    done = [_NONE]
-    long_sides = pixels.extents[rows].max(1, initial=0)
-    small = np.minimum(long_sides[pairs.larger.numpy()], long_sides[pairs.smaller.numpy()]) < 48
-    for side, of_side in ((_PROOF, ~small), (_PROOF_OF_SMALL, small)):
-        done += _proved_at(side, pixels, rows, pairs[torch.from_numpy(np.flatnonzero(of_side))])
-    return _joined(done)
+    long_sides = torch.from_numpy(pixels.extents[rows].max(1, initial=0))
+    small = torch.minimum(long_sides[pairs.larger], long_sides[pairs.smaller]) < 48
+    parts = [(side, part) for side, of_side in ((_PROOF, ~small), (_PROOF_OF_SMALL, small)) for part in pairs[of_side].split(256)]
+    return _joined([_NONE, *in_threads(lambda part: _proved_at(part[0], pixels, rows, part[1]), parts, threads)])
 
 
-def _proved_at(side: int, pixels: Pixels, rows: Rows, pairs: _Pairs) -> Iterator[_Pairs]:
-    for part in pairs.split(512):
-        numbers, where = np.unique(torch.cat([part.larger, part.smaller]).numpy(), return_inverse=True)
-        wanted = rows[numbers]
-        pictures = torch.cat([_small(pixels, wanted[block], side) for block in _blocks(len(wanted), pixels.side)])
-        larger, smaller = torch.from_numpy(where).chunk(2)
-        for start in range(0, len(larger), 64):  # fits the processor's cache
-            at = slice(start, start + 64)
-            yield _laid(part[at], pictures[larger[at]], pictures[smaller[at]], steps=4)
+def _proved_at(side: int, pixels: Pixels, rows: Rows, pairs: _Pairs) -> _Pairs:
+    numbers, where = np.unique(torch.cat([pairs.larger, pairs.smaller]).numpy(), return_inverse=True)
+    wanted = rows[numbers]
+    pictures = torch.cat([_small(pixels, wanted[block], side) for block in _blocks(len(wanted), pixels.side)])
+    larger, smaller = torch.from_numpy(where).chunk(2)
+    spans = [slice(start, start + 64) for start in range(0, len(larger), 64)]  # as much as fits the processor's cache
+    return _joined([_laid(pairs[at], pictures[larger[at]], pictures[smaller[at]], steps=4) for at in spans])
 
 
 def _of_rows(rows: Rows, same: Rows, pairs: _Pairs) -> Twins:

@@ -59,12 +59,14 @@ def _unfinished(facts: RunFacts) -> str:
 
 
 def _part(name: str) -> str:
-    return {"test": "test", "val": "validation"}.get(name, name)
+    return {"test": "test", "val": "validation", "folds": "out-of-fold"}.get(name, name)
 
 
 def _standing(name: str) -> str:
     if name == "val":
         return "These images chose the epoch and the temperature, so the figures flatter; no test part has judged the classifier."
+    if name == "folds":
+        return "Each was judged by the network of its fold, which had neither learned nor chosen from it; the run's own was trained alike."
     return "These images neither trained the classifier nor chose anything about it."
 
 
@@ -124,6 +126,8 @@ def _chosen(facts: RunFacts) -> str:
     if facts.best is not None and facts.history:
         by = f" by {monitor.replace('_', ' ')}" if monitor else ""
         parts.append(f"Validation chose epoch {facts.best} of {len(facts.history)}{by}, and the temperature.")
+    if facts.judged is not None and facts.judged.name == "folds":
+        parts.append("That is of the run's own network; the networks of the folds chose each for itself.")
     if facts.judged is not None and facts.judged.name == "test":
         parts.append("The test part judged, and was read for nothing else.")
     return " ".join(parts)
@@ -233,7 +237,9 @@ def calibration_section(facts: RunFacts, judged: Judged) -> Section:
     words.append(f"The calibration error is {share(metrics['ece'])}")
     if "ece_uncalibrated" in metrics:
         words.append(f"; without the temperature it would be {share(metrics['ece_uncalibrated'])}")
-    body = [tag("p", *words, "."), tag("p", f"{note}.", class_="told warning") if note else None, _diagrams(metrics.get("reliability"))]
+    harm = metrics.get("calibration_note")
+    told = [tag("p", text, class_="told warning") for text in (f"{note}." if note else None, harm) if text]
+    body = [tag("p", *words, "."), told, _diagrams(metrics.get("reliability"))]
     return Section("calibration", "Calibration", join(body))
 
 

@@ -94,6 +94,8 @@ def _names(runs: Sequence[RunFolder]) -> list[str]:
 def _answers(run: RunFolder, split: str) -> Predictions:
     path = run.evaluation(split) / "predictions.parquet"
     if not path.is_file():
+        if (run.evaluation("folds") / "predictions.parquet").is_file():
+            raise RunError(f"{run.root} was not judged on {split} but by its folds: compare runs with folds, with `--split folds`.")
         word = f"sightline evaluate {run.root} --split {split}" if split in ("test", "val") else f"sightline evaluate {run.root} FOLDER"
         raise RunError(f"{run.root} has not been evaluated on {split}: run `{word}` first.")
     return Predictions.load(path)

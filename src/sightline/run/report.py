@@ -159,13 +159,12 @@ def _phases(run: RunFolder, config: Config | None) -> list[tuple[int, str]]:
 
 
 def _evaluations(run: RunFolder) -> tuple[Judged | None, list[Judged]]:
-    """The evaluation that the report is about, and the others; the folds have a section of their own."""
+    """The evaluation that the report is about, test, else the folds, else val; and the others."""
     found: dict[str, Judged] = {}
     for place in sorted((run.root / "evaluation").glob("*/metrics.json")):
-        name = place.parent.name
-        if name != "folds":
-            found[name] = _judged(place.parent, name)
-    main = next((found.pop(name) for name in ("test", "val") if name in found), None)
+        found[place.parent.name] = _judged(place.parent, place.parent.name)
+    main = next((found.pop(name) for name in ("test", "folds", "val") if name in found), None)
+    found.pop("folds", None)  # beside a test part they have a section of their own
     return main, list(found.values())
 
 
