@@ -710,13 +710,13 @@ def test_threads_get_what_one_gets() -> None:
 
 def test_a_decoded_picture_refuses_impossible_states() -> None:
     pixels = np.zeros((2, 3, 3), np.uint8)
-    assert Decoded(pixels, ("alpha", "grey")).notes == ("alpha", "grey")
+    assert Decoded(pixels, (2, 3), notes=("alpha", "grey")).notes == ("alpha", "grey")
     for wrong in (pixels.astype(np.float32), pixels[..., :2], pixels[0], pixels[:0]):
         with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
-            Decoded(wrong)
+            Decoded(wrong, (2, 3))
     for notes in (("grey", "alpha"), ("alpha", "alpha"), ("blurred",)):
         with pytest.raises(ValueError, match="sorted"):
-            Decoded(pixels, notes)
+            Decoded(pixels, (2, 3), notes=notes)
 
 
 # ---- header_size -----------------------------------------------------------------------------------------------------
@@ -768,7 +768,7 @@ def test_header_size_says_that_a_file_is_forbidden(tmp_path: Path) -> None:
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 70))
 def test_shrinking_keeps_the_aspect_and_never_enlarges(height: int, width: int, side: int) -> None:
     pixels = np.zeros((height, width, 3), np.uint8)
-    small = shrink(pixels, side)
+    small = shrink(Decoded.of(pixels), side)
     long = max(height, width)
     assert max(small.shape[:2]) == min(long, side)
     scale = min(1.0, side / long)
@@ -781,23 +781,23 @@ def test_shrinking_keeps_the_aspect_and_never_enlarges(height: int, width: int, 
 
 def test_shrinking_does_nothing_to_what_fits() -> None:
     pixels = np.asarray(PHOTO)
-    np.testing.assert_array_equal(shrink(pixels, 44), pixels)
+    np.testing.assert_array_equal(shrink(Decoded.of(pixels), 44), pixels)
     turned = pixels.transpose(1, 0, 2)
-    assert shrink(turned, 100).flags.c_contiguous
-    np.testing.assert_array_equal(shrink(turned, 100), turned)
+    assert shrink(Decoded.of(turned), 100).flags.c_contiguous
+    np.testing.assert_array_equal(shrink(Decoded.of(turned), 100), turned)
 
 
 def test_shrinking_averages_and_does_not_pick() -> None:
     board = np.indices((512, 384)).sum(axis=0) % 2 * np.uint8(255)  # one pixel black, one white: grey from afar
     for side in (200, 64, 20):
-        small = shrink(np.repeat(board[..., None], 3, axis=2).astype(np.uint8), side)
+        small = shrink(Decoded.of(np.repeat(board[..., None], 3, axis=2).astype(np.uint8)), side)
         assert np.abs(small.astype(int) - 127).max() <= 4
 
 
 @pytest.mark.parametrize("side", [100, 30])
 def test_shrinking_is_near_to_another_good_filter(side: int) -> None:
     image = photo(240, 320)
-    small = shrink(np.asarray(image), side)
+    small = shrink(Decoded.of(np.asarray(image)), side)
     by_bicubic = image.resize((small.shape[1], small.shape[0]), Image.Resampling.BICUBIC)
     difference = small.astype(int) - np.asarray(by_bicubic)
     assert abs(difference.mean()) < 0.5
@@ -806,14 +806,43 @@ def test_shrinking_is_near_to_another_good_filter(side: int) -> None:
 
 def test_shrinking_is_the_same_every_time_and_for_any_memory_order() -> None:
     pixels = np.asarray(photo(200, 300))
-    once = shrink(pixels, 64)
-    assert pixel_digest(once) == pixel_digest(shrink(pixels.copy(), 64))
-    assert pixel_digest(once) == pixel_digest(shrink(np.asfortranarray(pixels), 64))
+    once = shrink(Decoded.of(pixels), 64)
+    assert pixel_digest(once) == pixel_digest(shrink(Decoded.of(pixels.copy()), 64))
+    assert pixel_digest(once) == pixel_digest(shrink(Decoded.of(np.asfortranarray(pixels)), 64))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(100, 420), st.integers(100, 420), st.integers(24, 60), st.integers(1, 8), st.booleans())
+def test_a_jpeg_that_is_reduced_while_it_is_decoded_comes_to_the_same(
+    height: int, width: int, side: int, orientation: int, progressive: bool
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = encoded(photo(height, width), "JPEG", quality=90, exif=exif, progressive=progressive)
+    whole, reduced = decode(data), decode(data, side=side)
+    assert reduced.size == whole.size == whole.pixels.shape[:2]
+    assert reduced.notes == whole.notes
+    assert 2 * side <= max(reduced.pixels.shape[:2]) or reduced.pixels.shape == whole.pixels.shape
+    small, expected = shrink(reduced, side), shrink(whole, side)
+    assert small.shape == expected.shape
+    difference = small.astype(float) - expected
+    assert np.sqrt((difference**2).mean()) < 1.5
+    assert abs(difference.mean()) < 0.5
+
+
+def test_only_a_jpeg_that_is_much_too_large_is_reduced() -> None:
+    large = photo(400, 500)
+    assert decode(encoded(large, "JPEG"), side=60).pixels.shape == (100, 125, 3)
+    assert decode(encoded(large, "JPEG"), side=126).pixels.shape == (400, 500, 3)
+    assert decode(encoded(large, "PNG"), side=60).pixels.shape == (400, 500, 3)
+    damaged = encoded(large, "JPEG", quality=90)[:-4000]
+    with pytest.raises(UnreadableImage, match="truncated"):
+        decode(damaged, side=60)
 
 
 def test_shrinking_to_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        shrink(np.asarray(PHOTO), 0)
+        shrink(Decoded.of(np.asarray(PHOTO)), 0)
 
 
 # ---- pixel_digest ----------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def expected(table: ImageTable, side: int = SIDE) -> npt.NDArray[np.uint8]:
     """Each usable file through the one decoder, in the upper left of black squares."""
     squares = np.zeros((len(table.usable), side, side, 3), dtype=np.uint8)
     for square, path in zip(squares, table.usable["path"], strict=True):
-        small = shrink(decode((table.root / path).read_bytes()).pixels, side)
+        small = shrink(decode((table.root / path).read_bytes()), side)
         square[: small.shape[0], : small.shape[1]] = small
     return squares
 

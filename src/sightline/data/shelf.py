@@ -31,7 +31,7 @@ from sightline import files
 from sightline.data.images import decode, pixel_digest, shrink
 from sightline.errors import UnreadableImage
 
-VERSION = 2  # of the decoder and the layout; another one, other stores
+VERSION = 3  # of the decoder and the layout; another one, other stores
 NO_PIXELS = "-rows"  # ending of a store that only knows what the files hold
 _CHUNK = 32  # files a task: long enough to hide the hand-over, short enough for a smooth progress bar
 _ROWS = {
@@ -212,10 +212,10 @@ class _Reader:
 
     def _decode(self, data: bytes, digest: str) -> tuple[_Read, Squares | None]:
         try:
-            decoded = decode(data, max_pixels=self.max_pixels)
+            decoded = decode(data, max_pixels=self.max_pixels, side=self.side)
         except UnreadableImage as error:
             return _Read(digest, unreadable=error.reason), None
-        (height, width, _), small = decoded.pixels.shape, shrink(decoded.pixels, self.side)
+        (height, width), small = decoded.size, shrink(decoded, self.side)
         notes, same = " ".join(decoded.notes) or None, pixel_digest(decoded.pixels).hex()
         return _Read(digest, same, height, width, small.shape[0], small.shape[1], notes), small
 

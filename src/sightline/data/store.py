@@ -126,9 +126,10 @@ class PixelFiles:
     def _one(self, row: int) -> Squares:
         path = self.root / self.paths[row]
         try:
-            small = shrink(decode(path.read_bytes(), max_pixels=self.limits.max_pixels).pixels, self.side)
+            decoded = decode(path.read_bytes(), max_pixels=self.limits.max_pixels, side=self.side)
         except (OSError, UnreadableImage) as error:
             raise DataError(f"{path} could be read when the run began and cannot be now: {error}.") from None
+        small = shrink(decoded, self.side)
         if small.shape[:2] != tuple(self.extents[row]):
             raise DataError(f"{path} has changed since the run began. Restore it, or start again.")
         return small

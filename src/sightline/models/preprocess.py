@@ -32,7 +32,7 @@ class Preprocess:
 
     def shrunk(self, data: bytes) -> npt.NDArray[np.uint8]:
         """(h, w, 3) uint8 of one file, the long side at most `store_size`; raises UnreadableImage."""
-        return shrink(decode(data, max_pixels=self.max_pixels).pixels, self.store_size)
+        return shrink(decode(data, max_pixels=self.max_pixels, side=self.store_size), self.store_size)
 
     def stack(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> Stored:
         """A batch of pictures as a store would hold them."""

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sightline.data.images import MAX_PIXELS, decode, shrink
+from sightline.data.images import MAX_PIXELS, Decoded, decode, shrink
 from sightline.data.shelf import in_threads
 from sightline.errors import UnreadableImage
 from sightline.reporting.html import Content, Html, tag
@@ -111,8 +111,8 @@ def make_pictures(
     return Pictures(tuple(numbers), places, missing)
 
 
-def from_folder(root: Path, digests: Mapping[str, str] | None = None, max_pixels: int = MAX_PIXELS) -> Read:
-    """Reads the files of a folder, or of absolute paths.
+def from_folder(root: Path, digests: Mapping[str, str] | None = None, max_pixels: int = MAX_PIXELS, side: int = SIDES[0]) -> Read:
+    """Reads the files of a folder, or of absolute paths, for thumbnails of at most `side` pixels.
 
     Args:
         digests: {path: sha256 of the file as it was}; another file of that name is not shown in its place.
@@ -127,7 +127,7 @@ def from_folder(root: Path, digests: Mapping[str, str] | None = None, max_pixels
         if was is not None and hashlib.sha256(data).hexdigest() != was:
             raise MissingPicture(CHANGED)
         try:
-            return decode(data, max_pixels=max_pixels).pixels
+            return shrink(decode(data, max_pixels=max_pixels, side=side), side)
         except UnreadableImage:
             raise MissingPicture(UNREADABLE) from None
 
@@ -157,7 +157,7 @@ def gallery(tiles: Sequence[Html], **attributes: str) -> Html:
 def _encoded(path: str, read: Read, side: int) -> tuple[str | None, str | None]:
     """The thumbnail in base64, or why there is none."""
     try:
-        small = shrink(read(path), side)
+        small = shrink(Decoded.of(read(path)), side)
     except MissingPicture as missing:
         return None, str(missing)
     data = BytesIO()

@@ -135,7 +135,7 @@ def _with_changes(run: RunFolder, prepared: Prepared) -> Prepared:
     parts = [had[path] if path in had else _part_of_new(twins[group]) for path, group in rows]
     if "train" not in parts or "val" not in parts:
         raise RunError(f"Of the images that {run.root} was trained on, no train or no val part is left; train anew.")
-    split = replace(prepared.split, left_out="new, and a twin of an image that judges")
+    split = replace(prepared.split, left_out="new, with a twin in test")
     return _divided(replace(prepared, table=table, labels=class_numbers(table), split=split), parts)
 
 
@@ -254,11 +254,11 @@ def _evaluate_folder(run: Path, folder: Path, out: str | Path | None, views: int
         place.mkdir(parents=True, exist_ok=True)
     files.write_text(place / "source.txt", str(table.root.resolve()))
     return write_figures(
-        classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, _seen(run, table.root, kept), place, views
+        classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, _seen(run, classifier, table.root, kept), place, views
     )
 
 
-def _seen(run: Path, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
+def _seen(run: Path, classifier: Classifier, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
     """Which images are exact twins of the run's train or val images; none are known where only a classifier is there."""
     try:
         images = RunFolder.open(run).read_images()
@@ -267,4 +267,5 @@ def _seen(run: Path, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
     seen = set(images.filter(pl.col("split").is_in(["train", "val"]))["pixel_digest"])
     from sightline.data.images import decode
 
-    return np.array([pixel_digest(decode((root / path).read_bytes()).pixels).hex() in seen for path in frame["path"]])
+    side = classifier.preprocess.store_size  # the run's digests are of pictures reduced for this side
+    return np.array([pixel_digest(decode((root / path).read_bytes(), side=side).pixels).hex() in seen for path in frame["path"]])

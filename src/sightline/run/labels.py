@@ -258,7 +258,7 @@ def _fitting(judged: Predictions, found: LabelErrors, number: int) -> list[str]:
 
 def _pictures(paths: Sequence[str], root: Path, images: pl.DataFrame, screen: Screen) -> Pictures:
     digests = dict(images.select("path", "digest").drop_nulls().iter_rows())
-    return make_pictures(paths, from_folder(root, digests), done=screen.counter("pictures"), side=SIDE)
+    return make_pictures(paths, from_folder(root, digests, side=SIDE), done=screen.counter("pictures"), side=SIDE)
 
 
 def _key(run: RunFolder) -> str:
