@@ -1,4 +1,9 @@
-"""A training epoch on real images against the same steps on random tensors that are there already: the floor."""
+"""A training epoch on real images against the same steps on random tensors that are there already: the floor.
+
+    python -m benchmarks epoch FOLDER --size 128 --rounds 5 [--images 3000] [--model resnet18]
+
+One round of both comes first and does not count.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.rounds import spread
 from sightline.config import Config
 from sightline.data.augment import View
 from sightline.data.batches import Batch, Order, TrainBatches, image_keys
@@ -29,7 +35,7 @@ from sightline.training.losses import build_loss
 from sightline.training.optim import build_optimizer, parameter_names
 from sightline.training.schedule import build_schedule
 
-ROUNDS = 5
+MOST = 3000
 
 
 class Silent:
@@ -48,7 +54,7 @@ class RandomTensors:
     def __init__(self, like: TrainBatches, memory_format: torch.memory_format) -> None:
         self.like, side = like, like.view.size
         sizes = {len(positions) for positions, _ in like.order.epoch(0)}
-        self.ready = {n: torch.randn(n, 3, side, side).to(like.precision, memory_format=memory_format) for n in sizes}
+        self.ready = {n: torch.randn(n, 3, side, side).to(like.device, like.precision, memory_format=memory_format) for n in sizes}
 
     def __len__(self) -> int:
         return len(self.like)
@@ -56,7 +62,8 @@ class RandomTensors:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Images and labels that are there already."""
         for positions, _ in self.like.order.epoch(epoch):
-            yield Batch(self.ready[len(positions)], torch.from_numpy(self.like.labels[self.like.rows[positions]]))
+            labels = torch.from_numpy(self.like.labels[self.like.rows[positions]])
+            yield Batch(self.ready[len(positions)], labels.to(self.like.device))
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -67,14 +74,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         side = given.size or 128
         table, pixels = open_pixels(scan(given.folder), side, Limits(64_000_000, None, 2, Path(place) / "cache"))
-        labels = table.frame["label"].rank("dense").to_numpy().astype(np.int64) - 1
-        rows = np.arange(len(table))[:: max(1, len(table) // 3000)]
+        labels = table.usable["label"].rank("dense").to_numpy().astype(np.int64) - 1
+        rows = np.arange(len(labels))[:: max(1, len(labels) // (given.images or MOST))]
         view = View(side, "squash", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-        network = build(config.model, len(table.classes), size=side).network.to(memory_format=device.memory_format)
+        network = build(config.model, len(table.classes), size=side).network.to(device.torch_device).to(memory_format=device.memory_format)
         speed_up(network)
-        keys, order = image_keys(table.frame["path"]), Order(len(rows), config.train.batch_size, 0)
+        keys, order = image_keys(table.usable["path"]), Order(len(rows), config.train.batch_size, 0)
         precision = getattr(torch, device.precision)
-        real = TrainBatches(pixels, rows, labels, keys, view, POLICIES["standard"], order, 0, torch.device("cpu"), precision)
+        real = TrainBatches(pixels, rows, labels, keys, view, POLICIES["standard"], order, 0, device.torch_device, precision)
         counts = np.bincount(labels[rows]).tolist()
         train = config.with_values(settle(config, counts)).train
         trainers = []
@@ -96,24 +103,26 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             )
             trainer = Trainer(network, [Phase(0, lambda begins, stage=stage: stage)], Plan.of(train), device, Checkpoints(Path(place)))
             trainers.append((trainer, stage))
-        rates = [[_rate(trainer, stage) for trainer, stage in trainers] for _ in range(ROUNDS + 1)][1:]
-    ratios = [ours / floor for ours, floor in rates]
+        rates = [[_rate(trainer, stage) for trainer, stage in trainers] for _ in range(given.rounds + 1)][1:]
+    ours, floor = zip(*rates, strict=True)
     return {
         "model": given.model,
         "side": side,
+        "images": len(rows),
         "device": [device.name, device.precision, device.threads],
-        "images_a_second": [round(float(np.median(column))) for column in zip(*rates, strict=True)],
-        "ratio_to_random_tensors": {
-            "median": round(float(np.median(ratios)), 3),
-            "min": round(min(ratios), 3),
-            "max": round(max(ratios), 3),
-        },
+        "table": [
+            {"an epoch of": "images of the store, augmented", "images/s": spread(ours)},
+            {"an epoch of": "random tensors that are there", "images/s": spread(floor)},
+        ],
+        "ratio_to_random_tensors": spread([a / b for a, b in rates]),
     }
 
 
 def _rate(trainer: Trainer, stage: Stage) -> float:
     started = time.perf_counter()
     trainer._run_epoch(stage, Silent(), lambda: False)
+    if trainer.device.torch_device.type == "cuda":
+        torch.cuda.synchronize()
     seconds, seen = time.perf_counter() - started, trainer.progress.seen
     trainer.progress.batch = trainer.progress.seen = 0
     trainer.sums.zero_()

@@ -41,7 +41,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _one(given: argparse.Namespace, remedy: str, seed: int) -> dict[str, Any]:
-    words = [f"imbalance={remedy}", f"train.seed={seed}", f"split.seed={seed}", f"train.epochs={given.epochs}"]
+    words = [f"imbalance={remedy}", f"train.seed={seed}", f"split.seed={seed}", f"train.epochs={(given.epochs or [16])[0]}"]
     words += ["train.tensorboard=false", f"data.size={given.size}", *([f"device.threads={given.threads}"] if given.threads else [])]
     words += given.set or []
     with tempfile.TemporaryDirectory() as place:

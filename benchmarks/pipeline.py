@@ -1,4 +1,11 @@
-"""Images a second from files to augmented batches: building the store, with it, without it, and a DataLoader beside them."""
+"""Images a second from files to augmented batches, first and later epochs: ours, and a DataLoader with each other library.
+
+    python -m benchmarks pipeline FOLDER --size 128 --threads 2
+
+The first epoch has the preparing in it (listing the folder; for us also decoding all of it into an empty store), which is
+shown apart too. Every image was read once before, so that nobody pays for the disk. DataLoaders have no workers, or as
+many as there are threads. The views are those of `benchmarks/loaders.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,82 +13,90 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.folders import read_all, some_of
+from benchmarks.loaders import BATCH, MAKERS, MEAN, STD, Loader, Maker
+from benchmarks.rounds import in_turn, spread
 from sightline.data.augment import View
 from sightline.data.batches import Order, TrainBatches, image_keys
 from sightline.data.policy import POLICIES
-from sightline.data.store import Limits, Pixels, open_pixels
-from sightline.data.table import ImageTable, scan
+from sightline.data.store import Limits, open_pixels
+from sightline.data.table import scan
 
-BATCH = 64
+
+@dataclass(frozen=True)
+class Epochs:
+    """Seconds of preparing, and of two epochs over so many images."""
+
+    prepare: float
+    first: float
+    later: float
+    images: int
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """Images a second; the policy is `standard` and torchvision's transforms do the same."""
-    threads = given.threads or 2
+    """A row for each way."""
+    threads, side = given.threads or 2, given.size or 128
     torch.set_num_threads(threads)
-    side = given.size or 128
-    with tempfile.TemporaryDirectory() as cache:
-        limits = Limits(64_000_000, None, threads, Path(cache))
-        scanned = scan(given.folder)
-        started = time.perf_counter()
-        table, stored = open_pixels(scanned, side, limits)
-        build = len(table) / (time.perf_counter() - started)
-        _, decoded = open_pixels(scanned, side, Limits(64_000_000, 0, threads, Path(cache) / "none"))
-        rates: dict[str, Callable[[], Iterable[torch.Tensor]]] = {
-            "with the store": lambda: _ours(table, stored, side),
-            "without the store": lambda: _ours(table, decoded, side),
-            "ImageFolder + DataLoader, 0 workers": lambda: _loader(given.folder, side, 0),
-            f"ImageFolder + DataLoader, {threads} workers": lambda: _loader(given.folder, side, threads),
+    with tempfile.TemporaryDirectory() as place:
+        folder = some_of(given.folder, Path(place) / "some", given.images)
+        images = len(read_all(folder))
+        tasks: dict[str, Callable[[], Epochs]] = {
+            "sightline, with the store": partial(_ours, folder, side, threads, None),
+            "sightline, without the store": partial(_ours, folder, side, threads, 0),
         }
-        rounds: dict[str, list[float]] = {name: [] for name in rates}
-        for _ in range(3):  # in turn, so that a slow minute of the machine hits all of them
-            for name, batches in rates.items():
-                rounds[name].append(_rate(batches()))
+        for name, make in MAKERS.items():
+            for workers in (0, threads):
+                tasks[f"ImageFolder + DataLoader, {name}, {workers} workers"] = partial(_theirs, make, folder, side, workers)
+        chosen = {name: task for name, task in tasks.items() if not given.only or any(word in name for word in given.only)}
+        found, missing = in_turn(chosen, given.rounds)
+    return {"side": side, "threads": threads, "images": images, "table": [_row(*one) for one in found.items()], "missing": missing}
+
+
+def _row(name: str, rounds: list[Epochs]) -> dict[str, Any]:
     return {
-        "side": side,
-        "threads": threads,
-        "build": round(build),
-        "images_a_second": {k: round(float(np.median(v))) for k, v in rounds.items()},
+        "files to augmented batches": name,
+        "preparing, s": spread([one.prepare for one in rounds]),
+        "first epoch with preparing, images/s": spread([one.images / (one.prepare + one.first) for one in rounds]),
+        "later epochs, images/s": spread([one.images / one.later for one in rounds]),
     }
 
 
-def _ours(table: ImageTable, pixels: Pixels, side: int) -> Iterable[torch.Tensor]:
-    view = View(side, "squash", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    rows, keys = np.arange(len(table)), image_keys(table.frame["path"])
-    order = Order(len(rows), BATCH, 0)
-    batches = TrainBatches(pixels, rows, np.zeros(len(rows), np.int64), keys, view, POLICIES["standard"], order, 0, torch.device("cpu"))
-    return (batch.inputs for batch in batches.epoch(0))
+def _ours(folder: Path, side: int, threads: int, gigabytes: float | None) -> Epochs:
+    with tempfile.TemporaryDirectory() as cache:  # nothing is there already
+        started = time.perf_counter()
+        table, pixels = open_pixels(scan(folder), side, Limits(64_000_000, gigabytes, threads, Path(cache)))
+        prepare = time.perf_counter() - started
+        rows, keys = np.arange(len(table.usable)), image_keys(table.usable["path"])
+        labels, order = np.zeros(len(rows), np.int64), Order(len(rows), BATCH, 0)
+        view = View(side, "squash", MEAN, STD)
+        batches = TrainBatches(pixels, rows, labels, keys, view, POLICIES["standard"], order, 0, torch.device("cpu"))
+        seconds = [_seconds((batch.inputs for batch in batches.epoch(epoch)), len(rows)) for epoch in (0, 1)]
+    return Epochs(prepare, *seconds, len(rows))
 
 
-def _loader(folder: Path, side: int, workers: int) -> Iterable[torch.Tensor]:
-    from torch.utils.data import DataLoader
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms import v2
-
-    policy = POLICIES["standard"]
-    steps = [
-        v2.RandomResizedCrop(side, scale=policy.crop_scale),
-        v2.RandomHorizontalFlip(),
-        v2.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue),
-        v2.PILToTensor(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize([0.5] * 3, [0.25] * 3),
-    ]
-    loader = DataLoader(ImageFolder(str(folder), v2.Compose(steps)), BATCH, shuffle=True, num_workers=workers)
-    return (images for images, _ in loader)
+def _theirs(make: Callable[[int], Maker], folder: Path, side: int, workers: int) -> Epochs:
+    maker = make(side)  # imports are nobody's epoch
+    started = time.perf_counter()
+    loader = Loader(maker, folder, workers)
+    prepare = time.perf_counter() - started
+    images = len(loader.batches.dataset)  # type: ignore[arg-type]
+    first, later = (_seconds(loader.epoch(), images) for _ in range(2))
+    return Epochs(prepare, first, later, images)
 
 
-def _rate(batches: Iterable[torch.Tensor], most: int = 3000) -> float:
-    """Images a second over at most `most` images."""
-    started, images = time.perf_counter(), 0
-    for batch in batches:
-        images += len(batch)
-        if images >= most:
-            break
-    return images / (time.perf_counter() - started)
+def _seconds(batches: Iterable[torch.Tensor], images: int) -> float:
+    """Seconds of one pass, which must give every image."""
+    started = time.perf_counter()
+    seen = sum(len(batch) for batch in batches)
+    seconds = time.perf_counter() - started
+    if seen != images:
+        raise ValueError(f"{seen} of {images} images came")
+    return seconds

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two tests at once on two cores: spinning threads would slow each other
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -72,3 +75,37 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root may mount a small file system")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture
+def in_processes() -> Callable[..., list[Any]]:
+    """`in_processes(4, work, argument)` runs `work(argument)` in 4 processes as torchrun would start them; gives what each returns."""
+    context = multiprocessing.get_context("fork")  # what is imported already need not be imported again
+
+    def run(count: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        pipes = [context.Pipe(duplex=False) for _ in range(count)]
+        started = []
+        for rank, (_, answer) in enumerate(pipes):
+            words = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1"}
+            environment = {name: str(value) for name, value in (words | {"MASTER_PORT": port}).items()}
+            started.append(context.Process(target=_one_of_many, args=(environment, answer, work, arguments), daemon=True))
+            started[-1].start()
+        answers = [heard.recv() if heard.poll(60) else "no answer in a minute" for heard, _ in pipes]
+        for process in started:
+            process.join(10)
+            process.kill()
+        return answers
+
+    return run
+
+
+def _one_of_many(environment: dict[str, str], answer: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.environ.update(environment)
+    try:
+        answer.send(work(*arguments))
+    except BaseException as error:
+        answer.send(error)
+    os._exit(0)

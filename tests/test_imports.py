@@ -13,8 +13,8 @@ import sightline
 
 SOURCE = Path(sightline.__file__).parent
 ORDER = [
-    *("errors", "yaml12", "settings", "config", "randomness", "device", "files", "data", "auditing", "models", "training"),
-    *("evaluation", "classifier", "reporting", "export", "run", "serve", "cli", "__main__"),
+    *("errors", "yaml12", "settings", "config", "randomness", "processes", "device", "files", "data", "auditing", "models", "training"),
+    *("evaluation", "classifier", "reporting", "tuning", "export", "run", "serve", "cli", "__main__"),
 ]
 
 

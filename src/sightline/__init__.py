@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sightline.run.prepare import prepare
     from sightline.run.report import report
     from sightline.run.train import resume, train
+    from sightline.run.tune import tune
 
 __all__ = [
     "Classifier",
@@ -41,6 +42,7 @@ __all__ = [
     "report",
     "resume",
     "train",
+    "tune",
 ]
 __version__ = "0.1.0"
 
@@ -59,6 +61,7 @@ _HOMES = {
     "report": "sightline.run.report",
     "resume": "sightline.run.train",
     "train": "sightline.run.train",
+    "tune": "sightline.run.tune",
 }
 
 

@@ -153,9 +153,20 @@ class Classifier:
         logits, novelty = self.scored(self._batches(all_paths, unreadable, views), views)
         logits = logits if len(logits) else np.zeros((0, len(self.classes)), dtype=np.float32)
         readable = np.array([i for i in range(len(all_paths)) if i not in unreadable], dtype=np.int64)
+        return self.answers(all_paths, readable, logits, unreadable, novelty)
+
+    def answers(
+        self,
+        paths: tuple[Path, ...],
+        readable: npt.NDArray[np.int64],
+        logits: npt.NDArray[np.float32],
+        unreadable: dict[int, str],
+        novelty: npt.NDArray[np.float64] | None,
+    ) -> Answers:
+        """What the logits (M, K) of the readable files say; the arguments are fields of `Answers`."""
         probabilities = self.probabilities(logits)
         sets = None if self.sets is None else self.sets.sets(probabilities)
-        return Answers(all_paths, readable, logits, probabilities, unreadable, sets, novelty, self.abstain(probabilities, sets, novelty))
+        return Answers(paths, readable, logits, probabilities, unreadable, sets, novelty, self.abstain(probabilities, sets, novelty))
 
     def abstain(
         self, probabilities: npt.NDArray[np.float64], sets: npt.NDArray[np.bool_] | None, novelty: npt.NDArray[np.float64] | None

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.errors import SightlineError
+from sightline.errors import Elsewhere, SightlineError
+from sightline.processes import is_main, together, told, world
 
 app = typer.Typer(
     name="sightline",
@@ -38,11 +39,17 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+_SHARED = ("train", "evaluate", "predict")  # what several processes do together
+
+
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """From a folder of labelled images to a classifier you can trust."""
+    if world() > 1 and context.invoked_subcommand not in _SHARED:
+        raise SightlineError(f"torchrun is for {', '.join(_SHARED)}: start `sightline {context.invoked_subcommand}` by itself.")
 
 
 @app.command()
@@ -83,6 +90,9 @@ def train(
     run: Annotated[str | None, typer.Option("--run", metavar="DIR", help="Where to write (default: runs/NAME-DATE-TIME).")] = None,
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run instead of starting one.")] = None,
     accept: Annotated[bool, typer.Option("--accept-changes", help="Resume although images are gone, new or changed.")] = False,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Be done in this time, such as 10m: epochs and size to fit.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a classifier from FOLDER/CLASS/image, FOLDER/{train,val,test}/CLASS/image, or a CSV or Parquet table.
@@ -94,14 +104,45 @@ def train(
 
     words = words or []
     if resume is not None:
+        _refuse(budget is not None, "--budget is for a new run: a resumed one has its epochs.")
         _refuse(recipe is not None or run is not None, "--resume takes no -c and no --run: the run has its own.")
         _refuse(bool(words) and "=" not in words[0], f"--resume takes settings only: leave {words[0] if words else ''} out.")
         result = training.resume(resume, words, accept)
     else:
         _refuse(accept, "--accept-changes goes with --resume RUN.")
         _refuse(not words, "Name the folder of images: sightline train FOLDER.")
-        result = training.train(words[0], words[1:], recipe, run)
+        result = training.train(words[0], words[1:], recipe, run, budget=budget)
     _echo(_trained(result), as_json)
+
+
+@app.command()
+def tune(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Labelled images, or a CSV or Parquet table.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Settings; tune.* says how to search.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("-c", "--config", metavar="RECIPE.yaml", help="Settings from a file; its tune section has the space.")
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", metavar="N", help="Trials of the whole study, all workers together.")] = 30,
+    study: Annotated[
+        str | None, typer.Option("--study", metavar="NAME", help="Its name, for a folder in runs/, or a path (default: FOLDER-tune).")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="journal, journal:FILE or postgresql://...; default: SQLite in the study's folder."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="No trial begins after so many seconds; 90m and 2h too.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Search settings: many trainings, those that promise little ended early; the best is trained again and judged on test.
+
+    The same command goes on with the same study; started several times, the workers share it.
+    """
+    from sightline.run.tune import tune as run_tune
+
+    result = run_tune(folder, words or [], recipe, trials, study, storage, timeout)
+    _echo({**result.to_json(), "text": result.text()}, as_json)
 
 
 @app.command()
@@ -205,12 +246,14 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Say what is in images, with calibrated probabilities. Exit status 2 where an image could not be read."""
+    from sightline.run.predict import check_places, show_predictions
     from sightline.run.predict import predict as run_predict
-    from sightline.run.predict import show_predictions
 
-    given = [line for path in paths for line in (_stdin_lines() if path == "-" else [path])]
+    check_places(run, out, plot, template)
+    given = [line for path in paths for line in (told(_stdin_lines() if is_main() else []) if path == "-" else [path])]
     report = run_predict(run, given, top, tta)
-    show_predictions(report, out, plot, template, as_json)
+    if is_main():
+        show_predictions(report, out, plot, template, as_json)
     if report.answers.unreadable:
         _say(f"{len(report.answers.unreadable)} of {len(report.answers.paths)} images could not be read; their rows say why.")
         raise typer.Exit(2)
@@ -274,13 +317,16 @@ def _trained(result: Any) -> dict[str, Any]:
 
 
 def _echo(result: dict[str, Any], as_json: bool) -> None:
-    """The result on standard output: its `text`, or all the rest as JSON."""
+    """The result on standard output: its `text`, or all the rest as JSON; of torchrun's processes the main one speaks."""
+    if not is_main():
+        return
     text = result.pop("text", "")
     typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else text)
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    if is_main():
+        typer.echo(text, err=True)
 
 
 def _refuse(wrong: bool, sentence: str) -> None:
@@ -295,9 +341,12 @@ def _stdin_lines() -> list[str]:
 def main() -> None:
     """The `sightline` command; errors that the user can mend are sentences, not tracebacks."""
     try:
-        app()
+        with together():  # an error of several processes is told once
+            app()
+    except Elsewhere as error:
+        sys.exit(error.exit_status)
     except SightlineError as error:
-        _say(f"sightline: {error}")
+        typer.echo(f"sightline: {error}", err=True)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         _say("sightline: interrupted.")

@@ -34,6 +34,7 @@ from sightline.settings import (
     Settings,
     SplitSettings,
     TrainSettings,
+    TuneSettings,
     setting,
 )
 from sightline.yaml12 import dump, load, parse_value
@@ -67,6 +68,7 @@ class Config(Settings):
     phases: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = setting(
         (), "settings that change in the middle of training, such as [{from: 28, augment.policy: light}]"
     )
+    tune: TuneSettings = TuneSettings()
     device: DeviceSettings = DeviceSettings()
 
     @classmethod
@@ -239,7 +241,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
         path = f"{above}{key}"
         if path in Config.model_fields and path not in ("imbalance", "phases") and (value is None or value == {}):
             continue  # `train:` with nothing below it
-        if isinstance(value, Mapping) and value and above.count(".") < 2:  # an alias may lie within itself
+        if isinstance(value, Mapping) and value and above.count(".") < 2 and path != "tune.space":  # an alias may lie within itself
             yield from _leaves(value, path + ".")
         else:
             yield path, value
@@ -258,13 +260,14 @@ def _unknown(path: str, known: Mapping[str, FieldInfo]) -> str:
 
 
 def _nearest(path: str, known: Mapping[str, FieldInfo]) -> list[str]:
-    """At most three settings: of the same name, with words of it, spelt alike, or described with it, in this order."""
+    """At most three settings: of the same name but for a letter, with words of it, spelt alike, or described with it, in this order."""
     room, _, name = path.lower().replace("-", "_").rpartition(".")
     names = {k: k.partition(".")[2] for k in known}
     words, alike = set(name.split("_")), difflib.get_close_matches(name, names.values(), n=1)
     described = re.compile(rf"\b{re.escape(name.replace('_', ' '))}\b")
     likenesses: tuple[Callable[[str], object], ...] = (
         lambda k: names[k] == name or path.startswith(f"{k}."),
+        lambda k: names[k] in alike and difflib.SequenceMatcher(None, name, names[k]).ratio() > 0.9,
         lambda k: words <= set(names[k].split("_")) or words >= set(names[k].split("_")),
         lambda k: names[k] in alike,
         lambda k: len(name) > 3 and described.search(known[k].description or ""),

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from sightline import processes
 from sightline.errors import SettingsError
 from sightline.settings import DeviceSettings
 
@@ -28,7 +29,7 @@ from sightline.settings import DeviceSettings
 class Device:
     """A resolved place to compute."""
 
-    name: str  # "cpu", "cuda", "cuda:1", "mps"
+    name: str  # "cpu", "cuda", "cuda:1", "mps"; of several processes each has a GPU of its own, and "cuda" is that one
     precision: str  # "float32" or "bfloat16"
     threads: int
     channels_last: bool
@@ -56,12 +57,14 @@ def choose(settings: DeviceSettings) -> Device:
     """The device, precision and threads of this run; torch's thread count is set to it.
 
     Raises:
-        SettingsError: the device named is not there, or cannot compute in the precision named.
+        SettingsError: the device named is not there, cannot compute in the precision named, or is there for one process only.
     """
     name = settings.name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     _require(name)
+    if processes.world() > 1 and torch.device(name).type == "cuda":
+        _take_own_gpu(name)
     native = has_bfloat16(name)
     precision = ("bfloat16" if native else "float32") if settings.precision == "auto" else settings.precision
     if precision == "bfloat16" and torch.device(name).type == "mps":
@@ -91,8 +94,21 @@ def _require(name: str) -> None:
         raise SettingsError(f"device.name={name} is not available on this machine: use device.name=auto, or see `sightline doctor`.")
 
 
+def _take_own_gpu(name: str) -> None:
+    """Makes "cuda" mean this process's own GPU, by its number among the processes of the machine."""
+    own, there = processes.local(), torch.cuda.device_count()
+    if name != "cuda":
+        raise SettingsError(f"device.name={name} names one GPU, and each of torchrun's processes needs its own: use device.name=cuda.")
+    if own.parts > there:
+        raise SettingsError(
+            f"torchrun started {own.parts} processes on a machine with {there} GPU{'s' if there > 1 else ''}: "
+            f"use --nproc-per-node {there}, or device.name=cpu."
+        )
+    torch.cuda.set_device(own.part)
+
+
 def available_cores() -> int:
-    """Processor cores that this process may use: affinity and container limits counted."""
+    """Processor cores that this process may use: affinity and container limits counted, and shared among torchrun's processes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:  # cgroup v2: "max 100000" or "200000 100000"
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -100,7 +116,7 @@ def available_cores() -> int:
             cores = min(cores, max(1, round(int(quota) / int(period))))
     except (OSError, ValueError):
         pass
-    return cores
+    return max(1, cores // processes.local().parts)
 
 
 def has_bfloat16(name: str) -> bool:

@@ -7,8 +7,10 @@
     ├── ModelError            a network or its weights cannot be had
     ├── TrainingError         the loss is no longer a number
     ├── RunError              a run folder or a classifier folder is missing, damaged or of another kind
+    ├── StudyError            a study is of another space or folder, or what keeps it cannot be reached
     ├── DiskError             there is no room, or the folder cannot be written
-    └── Interrupted           stopped by the user; `resume` is the command that goes on
+    ├── Interrupted           stopped by the user; `resume` is the command that goes on
+    └── Elsewhere             another of torchrun's processes has failed, and says why
 
 The command line prints `str(error)` and exits with `exit_status`; it shows no traceback for any of these.
 """
@@ -50,6 +52,10 @@ class RunError(SightlineError):
     """A run folder or a classifier folder is missing, damaged, or of another kind."""
 
 
+class StudyError(SightlineError):
+    """A study is of another space or other images, or its storage cannot be reached or read."""
+
+
 class DiskError(SightlineError):
     """There is no room left, or a folder cannot be written to."""
 
@@ -62,3 +68,11 @@ class Interrupted(SightlineError):
     def __init__(self, message: str, resume: str) -> None:
         super().__init__(f"{message} Go on with: {resume}" if resume else message)
         self.resume = resume
+
+
+class Elsewhere(SightlineError):
+    """Another of the processes that torchrun started has failed; it is the one that says why."""
+
+    def __init__(self, exit_status: int) -> None:
+        super().__init__("Another process of this run has failed; it says why.")
+        self.exit_status = exit_status

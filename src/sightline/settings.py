@@ -185,6 +185,14 @@ class TrainSettings(Settings):
 
     epochs: int = setting(30, "passes over the train part", ge=1, le=100_000)
     batch_size: int = setting(64, "images a step", ge=1, le=65536)
+    first_size: Annotated[int, Field(ge=8, le=4096)] | Auto | None = setting(
+        "auto",
+        "side of the pictures in the first 70 % of the epochs; it grows to data.size for the last 15 %, which is several times faster; "
+        "null: data.size throughout; auto: 9/16 of it for sightline's own networks from scratch from 64 pixels on",
+    )
+    images_per_epoch: Annotated[int, Field(ge=1)] | None = setting(
+        None, "an epoch shows so many images, and the next goes on from there; null: all of them", needs=["train.views_per_class"]
+    )
     accumulate: int = setting(1, "batches whose gradients are added up for one step", ge=1, le=4096)
     optimizer: Literal["sgd", "adam", "adamw"] = setting("adamw", "the update rule")
     lr: Annotated[float, Field(gt=0, le=100)] | Auto = setting("auto", "the highest learning rate; auto: measured defaults a family")
@@ -244,6 +252,9 @@ class TrainSettings(Settings):
     )
     find_lr: bool = setting(False, "measure the rate in a range test before training; train.lr=auto takes what it finds")
     clip_norm: Annotated[float, Field(gt=0)] | None = setting(None, "largest norm of the gradient; null: any")
+    sync_batch_norm: bool = setting(
+        True, "batch norm over the whole batch of all of torchrun's processes, as one has it; false: each over its own part, sooner"
+    )
     monitor: Literal["macro_f1", "balanced_accuracy", "accuracy", "loss"] = setting(
         "macro_f1", "the figure on val that says which epoch is best"
     )
@@ -263,6 +274,42 @@ class TrainSettings(Settings):
     log_weights: Annotated[int, Field(ge=1)] | None = setting(
         None, "epochs between histograms of each layer's weights and gradients in TensorBoard; null: none", needs=["train.tensorboard"]
     )
+
+
+_TUNE = ["`sightline train`"]  # this follows "has no effect with": only `sightline tune` reads them
+
+
+class TuneSettings(Settings):
+    """What `sightline tune` searches, and how. Of a recipe, `train` leaves this section aside."""
+
+    space: dict[str, Any] = setting(
+        {},
+        "what is searched, such as {train.lr: {from: 1e-4, to: 1e-1, log: true}, augment.policy: [light, standard]}; "
+        "empty: a space that fits the network",
+        needs=_TUNE,
+    )
+    objective: str | Annotated[tuple[str, ...], Field(strict=False)] = setting(
+        "auto", "the figure to search by, or a list of them, such as [val_macro_f1, seconds]; auto: what train.monitor names", needs=_TUNE
+    )
+    direction: Literal["auto", "minimize", "maximize"] | Annotated[tuple[Literal["minimize", "maximize"], ...], Field(strict=False)] = (
+        setting("auto", "which way is better, one for each objective; auto: as each figure is known to go", needs=_TUNE)
+    )
+    sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = setting("tpe", "what proposes the trials", needs=_TUNE)
+    multivariate: bool = setting(True, "of sampler tpe: settings are proposed together, not each by itself", needs=["tune.sampler"])
+    startup: int = setting(10, "trials drawn at random before tpe, gp and cmaes propose any", needs=["tune.sampler"], ge=1, le=100_000)
+    pruner: Literal["auto", "none", "median", "percentile", "halving", "hyperband", "wilcoxon"] = setting(
+        "auto", "what ends trials early; auto: median, none for several objectives, wilcoxon with tune.folds", needs=_TUNE
+    )
+    percentile: Annotated[float, Field(gt=0, lt=100)] = setting(
+        25.0, "of pruner percentile: the share in percent of the trials so far that goes on", needs=["tune.pruner"]
+    )
+    warmup: int = setting(1, "epochs of a trial before median and percentile may end it", needs=["tune.pruner"], ge=0, le=100_000)
+    folds: Annotated[int, Field(ge=2, le=100)] | None = setting(
+        None, "judge a trial by its mean over so many folds of train and val; null: by val alone", needs=_TUNE
+    )
+    seed: int = setting(0, "of what the sampler draws; train.seed is that of each training", needs=_TUNE, ge=0, lt=2**63)
+    refit: bool = setting(True, "train the best trial once more, and judge it on test", needs=_TUNE)
+    seeds: int = setting(3, "how often the best is trained, with train.seed, train.seed + 1, ...", needs=["tune.refit"], ge=1, le=100)
 
 
 class DeviceSettings(Settings):

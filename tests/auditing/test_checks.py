@@ -99,7 +99,7 @@ def test_what_the_decoder_noted_is_flagged(
 
 
 def test_equal_pixels_are_exact_twins(make_material: Make, scenes: list[Picture]) -> None:
-    finding = exact_twins.check(make_material([*scenes, scenes[5], scenes[5], scenes[8]]))
+    finding = exact_twins.check(make_material([*scenes, scenes[5], scenes[5], scenes[8]], labels=["cat"] * 43))
     assert flagged(finding) == [5, 8, 40, 41, 42]
     assert [group.tolist() for group in finding.groups] == [[5, 40, 41], [8, 42]]
     assert finding.sentence == "5 images in 2 groups show exactly the same pixels as another."
@@ -193,15 +193,30 @@ def test_classes_are_counted_with_what_can_be_evaluated(make_material: Make, sce
     part = ["train", "train", "test", "val", "test"] + ["train"] * 35
     material = make_material(scenes, labels=labels, part=part, groups=[0, 1, 2, 3, 3, *range(4, 39)])
     assert balance.classes(material) == [
-        {"name": "many", "images": 37, "different": 36, "evaluable": "all"},
-        {"name": "one", "images": 1, "different": 1, "evaluable": "train only"},
-        {"name": "two", "images": 2, "different": 2, "evaluable": "train and test"},
+        {"name": "many", "images": 37, "train": 35, "val": 1, "test": 1, "different": 36, "evaluable": "all"},
+        {"name": "one", "images": 1, "train": 1, "val": 0, "test": 0, "different": 1, "evaluable": "train only"},
+        {"name": "two", "images": 2, "train": 1, "val": 0, "test": 1, "different": 2, "evaluable": "train and test"},
     ]
     finding = balance.check(material)
     assert flagged(finding) == [0, 1, 2]
     assert finding.severity[0] == 1
-    assert "3 classes, from 1 image (one) to 37 (many)." in finding.sentence
+    assert "3 classes, from 1 image (one) to 37 (many), in train from 1 to 35." in finding.sentence
     assert "imbalance" in finding.advice
+
+
+def test_what_train_lacks_is_not_hidden_by_a_test_part_of_equal_classes(make_material: Make, scenes: list[Picture]) -> None:
+    material = make_material(scenes, labels=["rare"] * 11 + ["common"] * 29, part=["test"] * 10 + ["train"] * 20 + ["test"] * 10)
+    found = balance.classes(material)
+    assert balance.spread(found) == "of 11 to 29 images, in train 1 to 19"
+    assert balance.unbalanced(found)
+    assert not balance.unbalanced([one | {"train": 19} for one in found])
+
+
+def test_twins_with_different_labels_are_no_spare_files(make_material: Make, scenes: list[Picture]) -> None:
+    pictures = [scenes[0]] * 3 + [scenes[1]] * 2 + scenes[2:4]
+    advice = exact_twins.check(make_material(pictures, labels=["cat"] * 4 + ["dog"] * 3)).advice
+    assert "2 files could go without anything being lost. In 1 group the labels differ: settle that first." in advice
+    assert "could go" not in exact_twins.check(make_material(pictures[3:], labels=["cat", "dog", "cat", "dog"])).advice
 
 
 # ---- what the pixels show --------------------------------------------------------------------------------------------

@@ -29,9 +29,16 @@ def test_counts_add_up(build_material: Make, rows: list[tuple[str, int, str]], r
     flat = [np.full((4, 4, 3), 60 * kind, dtype=np.uint8) for _, kind, _ in rows]
     parts, groups, labels = [part for part, _, _ in rows], [kind for _, kind, _ in rows], [label for _, _, label in rows]
     record = record_of(build_material(flat, labels=labels, part=parts, groups=groups, refused=refused))
-    assert record["found"] == len(rows) + len(refused) == record["used"] + sum(record["quarantined"].values())
+    assert record["found"] == len(rows) + len(refused)
+    assert record["found"] == record["used"] + sum(record["quarantined"].values()) + sum(record["left_out"].values())
+    assert sum(record["quarantined"].values()) == len(refused)
+    sizes = [groups.count(group) for group in groups]
+    assert record["twins"] == {
+        "images": sum(size > 1 for size in sizes),
+        "groups": len({g for g, n in zip(groups, sizes, strict=True) if n > 1}),
+    }
     assert sum(record["parts"].values()) == sum(one["images"] for one in record["classes"]) == record["used"] == record["n"]
-    assert all(one["different"] <= one["images"] for one in record["classes"])
+    assert all(one["different"] <= one["images"] == one["train"] + one["val"] + one["test"] for one in record["classes"])
     for finding in record["findings"]:
         assert len(finding["images"]) == min(finding["count"], WORST)
         assert finding["severity"] == max((image["severity"] for image in finding["images"]), default=0)
@@ -48,16 +55,17 @@ def test_the_worst_come_first_and_bring_what_belongs_beside_them(make_material: 
         ("cat/001.png", "dog/002.png"),
         ("dog/002.png", "cat/001.png"),
     ]
+    assert (near["images"][2]["with_label"], near["images"][2]["with_part"]) == ("dog", near["images"][3]["part"])
     assert sorted(map(sorted, near["groups"])) == [["cat/001.png", "dog/002.png"], ["cat/005.png", "cat/009.png"]]
     assert near["sentence"] == f"{near['found']} {near['advice']}"
 
 
 def test_images_that_the_split_leaves_out_are_counted_with_its_reason(make_material: Make, scenes: list[np.ndarray]) -> None:
     material = make_material(scenes, part=["train"] * 20 + ["val"] * 10 + ["test"] * 5 + [""] * 5)
-    record = record_of(
-        Material(material.table, material.part, material.groups, material.twins, material.measures, "twin of an image that judges")
-    )
-    assert (record["used"], record["quarantined"]) == (35, {"twin of an image that judges": 5})
+    record = record_of(Material(material.table, material.part, material.groups, material.twins, material.measures, "twin in test or val"))
+    assert (record["used"], record["quarantined"], record["left_out"]) == (35, {}, {"twin in test or val": 5})
+    assert "40 images: 35 used (20 train, 10 val, 5 test), 0 quarantined, 5 left out." in summary(record)
+    assert "left out: 5 twin in test or val" in summary(record)
 
 
 @pytest.mark.parametrize("width", [72, 100, 160])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sightline.data.augment import Stored, View, plain_views, training_views
-from sightline.data.batches import Mixing, Order, TrainBatches, image_keys, mean_and_std, plain_batches
+from sightline.data.batches import Growth, Mixing, Order, TrainBatches, image_keys, mean_and_std, plain_batches
 from sightline.data.policy import POLICIES
 from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
 from sightline.data.table import scan
@@ -169,6 +169,25 @@ def test_batches_do_not_depend_on_where_pixels_come_from_or_on_the_number_of_wor
 def test_an_epoch_goes_on_from_any_batch(opened: Opener, workers: int | None, start: int) -> None:
     batches = batches_of(opened(workers))
     assert_same(batches.epoch(1, start), list(batches.epoch(1))[start:])
+
+
+@given(st.integers(1, 200))
+def test_pictures_grow_and_end_at_their_full_size(epochs: int) -> None:
+    sizes = [Growth(8, epochs).size(epoch, 24) for epoch in range(epochs)]
+    assert sizes == sorted(sizes)
+    assert set(sizes) <= {8, 16, 24}
+    assert sizes[-1] == 24
+    if epochs >= 10:
+        assert 0.55 * epochs <= sizes.count(8) <= 0.8 * epochs
+        assert 0.05 * epochs <= sizes.count(24) <= 0.25 * epochs
+
+
+def test_growing_pictures_are_those_of_a_smaller_view() -> None:
+    growing, plain = batches_of(FakePixels(N), growth=Growth(4, 10)), batches_of(FakePixels(N), view=replace(VIEW, size=4))
+    for mine, others in zip(growing.epoch(0), plain.epoch(0), strict=True):
+        assert torch.equal(mine.inputs, others.inputs)
+        assert mine.inputs.shape[2:] == (4, 4)
+    assert next(growing.epoch(9)).inputs.shape[2:] == (10, 10)
 
 
 def test_views_come_in_turn_where_there_are_only_so_many() -> None:

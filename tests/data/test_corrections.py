@@ -153,6 +153,11 @@ def test_what_is_wrong_with_the_file_is_a_sentence(table: ImageTable, write: Cal
         read_corrections(write("a,b", head="path,label"), table)
     with pytest.raises(DataError, match="commas"):
         read_corrections(write("a;b;c", head="path;label;action"), table)
+    for twice in ("path,label,label,action", "path,label,action,old_label,Old_Label", "path,path,label,action"):
+        with pytest.raises(DataError, match=r"needs one column '(label|old_label|path)' and has"):
+            read_corrections(write(head=twice), table)
+    with pytest.raises(DataError, match="holds no decision"):
+        read_corrections(write(), table)
     (tmp_path / "empty.csv").write_bytes(b"")
     with pytest.raises(DataError, match="cannot be read as a table"):
         read_corrections(tmp_path / "empty.csv", table)
@@ -161,12 +166,6 @@ def test_what_is_wrong_with_the_file_is_a_sentence(table: ImageTable, write: Cal
         read_corrections(tmp_path / "bytes.csv", table)
     with pytest.raises(DataError, match="There is no file"):
         read_corrections(tmp_path, table)
-
-
-def test_a_file_without_rows_changes_nothing(table: ImageTable, split: Split, write: Callable[..., Path]) -> None:
-    done, divided = corrected(table, split, write())
-    assert done.frame.drop("found_label", "dropped").equals(table.frame)
-    assert divided.notes == ("By corrections.csv: 0 relabelled, 0 dropped.",)
 
 
 def test_decided_paths(write: Callable[..., Path], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.data.groups import MOST_OF_A_CLASS, SMALL, group_rows, join_twins
+from sightline.data.groups import MOST_OF_A_CLASS, SMALL, group_rows, join_twins, twin_counts, twins_sentence
 from sightline.data.twins import SURE, Twins
 
 
@@ -175,3 +175,10 @@ def joined_by(twins: Twins, at_least: float) -> list[int]:
         for a, b in links:
             numbers[a] = numbers[b] = min(numbers[a], numbers[b])
     return numbers
+
+
+def test_twins_are_counted_as_images_that_are_not_alone_and_as_groups() -> None:
+    assert twin_counts(np.array([0, 1, 1, 2, 3, 3, 3])) == (5, 2)
+    assert twin_counts(np.zeros(0, dtype=np.int64)) == (0, 0)
+    assert twins_sentence(5, 2) == "5 images have a twin or share a group, in 2 groups"
+    assert twins_sentence(2, 1).endswith("in 1 group")

@@ -470,7 +470,9 @@ def test_a_damaged_index_is_not_believed(folder: Path, cache: Path, watch: Watch
 BUILD = """
 import sys, time
 from pathlib import Path
+from sightline import files
 from sightline.data import shelf
+from sightline.processes import Share
 from sightline.data.table import scan
 root, stores, go, wait = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 decode = shelf.decode
@@ -483,7 +485,9 @@ print("ready", flush=True)
 while not go.exists():
     time.sleep(0.005)
 one = shelf.Shelf(stores, 24, 64_000_000)
-folder, _, _ = shelf.build(one, root, todo, [None] * len(todo), keep=True, workers=1, say=lambda done, whole: None)
+with files.scratch_folder(stores) as part:
+    shelf.fill(one, part, Share(), root, todo, [None] * len(todo), keep=True, workers=1, say=lambda done, whole: None)
+    folder, _, _ = shelf.finish(one, part, todo, keep=True)
 print(folder, shelf.map_pixels(folder, 24).sum(), flush=True)
 """
 

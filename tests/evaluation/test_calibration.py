@@ -106,7 +106,7 @@ def test_an_end_of_the_range_is_told() -> None:
     for factor, end in ((1e-3, LOWEST), (1e4, HIGHEST)):
         temperature = fit_temperature(factor * logits, labels)
         assert temperature.value == pytest.approx(end, rel=1e-12)
-        assert "end of the range" in str(temperature.note)
+        assert "temperature that is tried" in str(temperature.note)
 
 
 def test_what_is_no_logits_is_refused() -> None:

@@ -12,10 +12,11 @@ import scipy.stats
 import sklearn.metrics
 
 from sightline.errors import DataError
-from sightline.evaluation.compare import compare, summarise_repeats
+from sightline.evaluation.compare import compare
 from sightline.evaluation.metrics import evaluate
 from sightline.evaluation.paired import holm, mcnemar
 from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.repeats import summarise_repeats
 
 
 def said(labels: Any, predicted: Any, k: int, ids: Any = None, sure: float = 0.9) -> Predictions:
@@ -153,6 +154,21 @@ def test_a_rare_class_that_both_know_leaves_doubt() -> None:
     assert found["per_class"][1]["recall"]["low"] < -0.4
 
 
+def test_the_same_probabilities_differ_in_nothing_and_have_no_range() -> None:
+    labels = [0] * 60 + [1] * 2
+    one = said(labels, labels, 2)
+    found = compare({"A": one, "B": one})["pairs"][0]
+    assert found["sentence"] == "A and B give the same answer with the same probabilities for every image."
+    assert all(figure == {"value": 0, "low": None, "high": None} for figure in found["differences"].values())
+
+
+def test_the_same_answers_leave_macro_f1_without_a_range_that_no_resample_could_give() -> None:
+    labels = [0] * 60 + [1] * 2
+    found = compare({"A": said(labels, labels, 2), "B": said(labels, labels, 2, sure=0.8)})["pairs"][0]
+    assert found["differences"]["macro_f1"] == {"value": 0, "low": None, "high": None}
+    assert found["differences"]["log_loss"]["low"] is not None
+
+
 def test_claims_are_rare_where_nothing_differs() -> None:
     """Two classifiers that are right equally often, 120 times: by accuracy or by macro F1, few are called different."""
     rng, claims = np.random.default_rng(0), 0
@@ -251,6 +267,9 @@ def test_repeats_are_summed_up_with_students_interval() -> None:
         "low": None,
         "high": None,
     }
+    two = summarise_repeats(metrics[:2])["accuracy"]
+    assert (two["low"], two["high"], two["n"]) == (None, None, 2)  # 12.7 standard errors to either side would say nothing
+    assert two["sd"] is not None
     with pytest.raises(ValueError, match="no repeats"):
         summarise_repeats([])
 
@@ -260,7 +279,7 @@ def test_repeats_keep_shares_in_range_and_leave_out_what_one_of_them_lacks() -> 
         figures = {"accuracy": accuracy, "log_loss": loss}
         return {"n": 3, "note": None} | {name: {"value": value, "low": 0.0, "high": 1.0} for name, value in figures.items()}
 
-    found = summarise_repeats([some(0.99, 1.5), some(1.0, 0.1)])
+    found = summarise_repeats([some(0.95, 1.5), some(0.99, 0.1), some(1.0, 0.1)])
     assert found["accuracy"]["high"] == 1
     assert found["log_loss"]["low"] == 0
     assert found["log_loss"]["high"] is not None

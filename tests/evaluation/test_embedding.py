@@ -13,7 +13,9 @@ from threadpoolctl import threadpool_limits
 
 from sightline.errors import SettingsError
 from sightline.evaluation import embedding as module
-from sightline.evaluation.embedding import COLOURS, MARKS, Embedding, class_anchors, embedding_figure, embedding_picture, lay_out, looks
+from sightline.evaluation.embedding import Embedding, lay_out
+from sightline.evaluation.embedding_picture import embedding_figure, embedding_picture
+from sightline.evaluation.looks import COLOURS, MARKS, class_anchors, looks
 
 
 def groups(count: int, each: int = 20, width: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sightline.errors import DataError
 from sightline.evaluation.calibration import expected_calibration_error, softmax
 from sightline.evaluation.conformal import PredictionSets, set_figures
+from sightline.evaluation.counts import accuracy, balanced_accuracy, confusion, macro_f1
 from sightline.evaluation.intervals import wilson
-from sightline.evaluation.metrics import accuracy, balanced_accuracy, confusion, evaluate, macro_f1
+from sightline.evaluation.metrics import evaluate
 from sightline.evaluation.predictions import Predictions
 
 FIGURES = (

@@ -157,5 +157,8 @@ def test_a_comparison_has_sentences_then_figures_then_classes() -> None:
     ]
     same = comparison_report(compare({"A": given["A"], "D": given["A"]}, resamples=20))
     assert "No class differs beyond chance" in same
+    assert "Both are right on the same images" in same
+    assert "-0.0" not in same
+    assert "+0.0" not in same
     assert "None" not in same
     assert "nan" not in same

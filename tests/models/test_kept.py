@@ -17,7 +17,7 @@ from sightline import files
 from sightline.data.augment import View
 from sightline.data.policy import POLICIES
 from sightline.errors import DiskError
-from sightline.models.kept import KeptFeatures, find, keep, prefix_key
+from sightline.models.kept import Compute, KeptFeatures, find, keep, prefix_key
 
 VIEW = View(32, "squash", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
@@ -32,8 +32,13 @@ def batches(whole: torch.Tensor, size: int = 4) -> Iterator[torch.Tensor]:
         yield from view.split(size)
 
 
+def by_one(made: Iterator[torch.Tensor]) -> Compute:
+    """All features, computed by one process."""
+    return lambda share: (0, made)
+
+
 def store(folder: Path, whole: torch.Tensor, key: str = "k") -> KeptFeatures:
-    return keep(folder, key, batches(whole), whole.shape, whole.dtype)
+    return keep(folder, key, by_one(batches(whole)), whole.shape, whole.dtype)
 
 
 def never() -> Iterator[torch.Tensor]:
@@ -70,7 +75,7 @@ def test_every_bit_pattern_of_bfloat16_survives(tmp_path_factory: pytest.TempPat
 def test_maps_in_channels_last_order_stay_in_it(tmp_path: Path, dtype: torch.dtype) -> None:
     whole = features(2, 6, 4, 3, 5, dtype=dtype)
     ordered = (batch.to(memory_format=torch.channels_last) for batch in batches(whole))
-    kept = keep(tmp_path, "k", ordered, whole.shape, dtype)
+    kept = keep(tmp_path, "k", by_one(ordered), whole.shape, dtype)
     read = kept.read(1, np.array([5, 2]))
     assert torch.equal(read, whole[1, [5, 2]])
     assert read.is_contiguous(memory_format=torch.channels_last)
@@ -86,7 +91,7 @@ def test_what_is_read_may_be_changed(tmp_path: Path) -> None:
 
 def test_another_number_format_rounds(tmp_path: Path) -> None:
     whole = features(1, 4, 3)
-    kept = keep(tmp_path, "k", batches(whole), whole.shape, torch.bfloat16)
+    kept = keep(tmp_path, "k", by_one(batches(whole)), whole.shape, torch.bfloat16)
     assert torch.equal(kept.read(0, np.arange(4)), whole[0].bfloat16())
 
 
@@ -94,7 +99,7 @@ def test_what_is_there_is_not_computed_again(tmp_path: Path) -> None:
     whole = features(2, 5, 3)
     assert find(tmp_path, "k") is None
     store(tmp_path, whole)
-    again = keep(tmp_path, "k", never(), whole.shape, whole.dtype)
+    again = keep(tmp_path, "k", by_one(never()), whole.shape, whole.dtype)
     assert torch.equal(again.read(1, np.arange(5)), whole[1])
 
 
@@ -136,7 +141,7 @@ def test_of_two_runs_at_once_the_first_to_finish_stays(tmp_path: Path) -> None:
         store(tmp_path, whole)  # another run finishes while this one computes
         yield from batches(whole)
 
-    kept = keep(tmp_path, "k", overtaken(), whole.shape, whole.dtype)
+    kept = keep(tmp_path, "k", by_one(overtaken()), whole.shape, whole.dtype)
     assert torch.equal(kept.read(1, np.arange(5)), whole[1])
     assert [path.name for path in tmp_path.iterdir()] == ["k"]
 
@@ -144,7 +149,7 @@ def test_of_two_runs_at_once_the_first_to_finish_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(2, 6, 3), (2, 4, 3), (2, 5, 4)])
 def test_other_features_than_announced_are_an_error_and_leave_nothing(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="announced"):
-        keep(tmp_path, "k", batches(features(2, 5, 3)), shape, torch.float32)
+        keep(tmp_path, "k", by_one(batches(features(2, 5, 3))), shape, torch.float32)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,8 +157,8 @@ def test_too_little_room_is_told_before_anything_is_computed(tmp_path: Path, mon
     usage = shutil.disk_usage(tmp_path)._replace(free=2 * 5 * 3 * 4 - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DiskError, match=r"need 0.0 GB .* train.prefix=off"):
-        keep(tmp_path / "new", "k", never(), (2, 5, 3), torch.float32)
-    keep(tmp_path / "new", "k", batches(features(2, 5, 3).bfloat16()), (2, 5, 3), torch.bfloat16)
+        keep(tmp_path / "new", "k", by_one(never()), (2, 5, 3), torch.float32)
+    keep(tmp_path / "new", "k", by_one(batches(features(2, 5, 3).bfloat16())), (2, 5, 3), torch.bfloat16)
 
 
 # ---- the key ---------------------------------------------------------------------------------------------------------

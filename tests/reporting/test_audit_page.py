@@ -14,7 +14,8 @@ from sightline.reporting.pictures import Pictures, make_pictures
 
 
 def _image(path: str, other: str | None = None, why: str = "why") -> dict[str, Any]:
-    return {"path": path, "severity": 0.8, "label": "<i>cat</i>", "with": other, "why": why}
+    found = {"path": path, "severity": 0.8, "label": "<i>cat</i>", "part": "train", "with": other, "why": why}
+    return found | ({"with_label": "<i>dog</i>", "with_part": "test"} if other else {})
 
 
 def _record(**findings: Any) -> dict[str, Any]:
@@ -36,9 +37,11 @@ def _record(**findings: Any) -> dict[str, Any]:
         "found": 10,
         "used": 8,
         "quarantined": {"truncated": 2},
-        "left_out": {"hidden": 3},
+        "left_out": {},
+        "passed_over": {"hidden": 3},
+        "twins": {"images": 4, "groups": 2},
         "parts": {"train": 6, "val": 1, "test": 1},
-        "classes": [{"name": "<i>cat</i>", "images": 8, "different": 7, "evaluable": "all"}],
+        "classes": [{"name": "<i>cat</i>", "images": 8, "train": 6, "val": 1, "test": 1, "different": 7, "evaluable": "all"}],
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.2, 0.2],
         "notes": ["A note."],
@@ -50,6 +53,10 @@ def test_the_counts_stand_first_and_add_up() -> None:
     html = audit_page(_record(dark={"count": 0, "images": []}), Pictures((), {}, {}))
     assert "10 found = 8 used + 2 quarantined" in html
     assert "Looked for and not found: dark." in html
+    assert "4 images have a twin or share a group, in 2 groups." in html
+    assert "Passed over, as no images to learn from: 3 hidden." in html
+    dropped = _record() | {"used": 7, "left_out": {"dropped by corrections": 1}}
+    assert "10 found = 7 used + 2 quarantined + 1 left out" in audit_page(dropped, Pictures((), {}, {}))
     wrong = _record() | {"used": 9}
     with pytest.raises(ValueError, match="not the 10 found"):
         audit_page(wrong, Pictures((), {}, {}))
@@ -61,7 +68,9 @@ def test_twins_stand_side_by_side_and_each_pair_once(read_colour: Callable[[str]
     wanted = audit_pictures(record)
     assert list(dict.fromkeys(wanted)) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     html = audit_page(record, make_pictures(wanted, read_colour))
+    assert "<span>test</span>" in html
     boxes = re.findall(r'<div class="twins">(.*?)</section>', html, re.DOTALL)
+    assert "&lt;i&gt;dog&lt;/i&gt;" in boxes[0]
     assert re.findall(r'data-path="(.*?)"', boxes[0]) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sightline.evaluation.embedding import MARKS, Embedding
+from sightline.evaluation.embedding import Embedding
+from sightline.evaluation.looks import MARKS
 from sightline.reporting.embedding_page import _SHAPES, embedding_data, embedding_page
 from sightline.reporting.pictures import Pictures, make_pictures
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from sightline.evaluation.metrics import evaluate
@@ -42,7 +43,7 @@ def test_counts_add_up_and_quarantined_ones_have_their_reason(make_facts: Callab
 
 def test_counts_that_do_not_add_up_are_an_error() -> None:
     with pytest.raises(ValueError, match="not the 181 found"):
-        _sum_of(181, 150, 1, {"train": 90, "val": 0, "test": 60})
+        _sum_of(181, {"train": 90, "val": 0, "test": 60}, 1, 0)
 
 
 def test_the_first_sentence_has_the_figure_its_interval_and_who_judged(make_facts: Callable[..., RunFacts]) -> None:
@@ -137,6 +138,38 @@ def test_of_very_many_classes_the_most_confused_are_shown() -> None:
     assert shown.tolist() == sorted(shown.tolist())
 
 
+def test_a_temperature_that_was_kept_at_1_is_not_said_to_be_chosen(make_facts: Callable[..., RunFacts]) -> None:
+    facts = make_facts(("cat", "dog"), 60)
+    assert "and the temperature" in text_of(run_page(facts, NO_PICTURES))
+    card = {"temperature": 1.0, "about": {"temperature_note": "all images are of one class; the temperature stays 1"}}
+    said = text_of(run_page(replace(facts, card=card), NO_PICTURES))
+    assert "and the temperature" not in said
+    assert "chosen on validation," not in said
+    assert "No temperature was fitted: it stays 1" in said
+    assert "All images are of one class; the temperature stays 1." in said
+    assert said.count("As they are") == 1
+
+
+def test_from_two_seeds_no_interval_is_given(make_facts: Callable[..., RunFacts]) -> None:
+    figures = {"accuracy": {"mean": 0.45, "sd": 0.04, "n": 2, "low": None, "high": None}}
+    said = text_of(run_page(make_facts(("cat", "dog"), seeds={"split": "test", "seeds": [0, 1], "figures": figures}), NO_PICTURES))
+    assert "From 2 runs there is no interval to speak of: train with 3 seeds or more." in said
+    assert "4.00 points" in said
+
+
+def test_images_that_are_left_out_are_not_called_quarantined(make_facts: Callable[..., RunFacts]) -> None:
+    facts = make_facts(("cat", "dog"), 60)
+    assert facts.images is not None
+    dropped = pl.col("path") == "train/7.jpg"
+    images = facts.images.with_columns(
+        split=pl.when(~dropped).then("split"), reason=pl.when(dropped).then(pl.lit("dropped by corrections")).otherwise("reason")
+    )
+    said = text_of(run_page(replace(facts, images=images, passed_over={"hidden": 3}), NO_PICTURES))
+    assert "181 found = 179 used + 1 quarantined + 1 left out." in said
+    assert "1 dropped by corrections 1 left out in all" in said
+    assert "Passed over, as no images to learn from: 3 hidden." in said
+
+
 def test_what_a_run_has_not_is_left_out_and_named(make_facts: Callable[..., RunFacts]) -> None:
     html = run_page(make_facts(("cat", "dog")), NO_PICTURES)
     for name in ("audit", "sets", "repeats", "heat", "embedding"):
@@ -172,7 +205,10 @@ def test_what_a_run_has_is_shown(make_facts: Callable[..., RunFacts]) -> None:
         audit=audit,
         seeds=seeds,
         folds={**facts.judged.metrics, "folds": 5},
-        heat_maps=[HeatMap("h.jpg", "cat", "dog", 0.8, "AAAA", ("photo", "dog", "cat"))],
+        heat_maps={
+            "test": [HeatMap("h.jpg", "cat", "dog", 0.8, "AAAA", ("photo", "dog", "cat"))],
+            "val": [HeatMap("v.jpg", "cat", "cat", 0.8, "BBBB")],
+        },
     )
     html = run_page(rich, NO_PICTURES)
     said = text_of(html)
@@ -187,7 +223,9 @@ def test_what_a_run_has_is_shown(make_facts: Callable[..., RunFacts]) -> None:
     assert "1.20 points" in said
     assert "judged by 5 networks" in said
     assert "/other" in said
-    assert data_of(html)["pictures"] == ["AAAA"]
+    assert data_of(html)["pictures"] == ["AAAA", "BBBB"]
+    assert said.index("Of the test images") < said.index("h.jpg") < said.index("Of the validation images") < said.index("v.jpg")
+    assert re.findall(r'data-picture="(\d)" alt="([hv]).jpg', html) == [("0", "h"), ("1", "v")]
 
 
 def _finding(name: str, count: int, images: list[dict[str, Any]]) -> dict[str, Any]:

@@ -112,6 +112,24 @@ def test_what_cannot_be_compared_is_a_sentence(make_run: Make, tmp_path: Path) -
         compare([one, make_run("other", answered(0.8, 2))], "birds")
 
 
+def test_of_a_run_with_seeds_it_says_which_was_compared(make_run: Make) -> None:
+    one, other = make_run("one", answered(0.6, 1)), make_run("other", answered(0.9, 2))
+    figures = {name: {"mean": 0.88, "sd": 0.01, "n": 2, "low": None, "high": None} for name in ("accuracy", "macro_f1")}
+    (other / "seeds.json").write_text(json.dumps({"split": "test", "seeds": [7, 8], "figures": figures}))
+    (note,) = compare([one, other]).notes
+    assert note.startswith(
+        "Of other the network of its first seed, 7, was compared, not all of them (test, mean over 2 seeds: accuracy 88.0 %"
+    )
+
+
+def test_nothing_is_written_among_the_images_of_a_run(make_run: Make, tmp_path: Path) -> None:
+    runs = [make_run("one", answered(0.6, 1)), make_run("other", answered(0.9, 2))]
+    (tmp_path / "photos").mkdir()
+    (runs[1] / "ledger.jsonl").write_text(json.dumps({"event": "started", "folder": str(tmp_path / "photos")}) + "\n")
+    with pytest.raises(RunError, match="never written to"):
+        compare(runs).write(tmp_path / "photos" / "c.json")
+
+
 def test_images_whose_content_is_not_known_are_taken_by_their_path(make_run: Make) -> None:
     one, other = make_run("one", answered(0.6, 1)), make_run("other", answered(0.9, 2), salt="x")
     (other / "images.parquet").unlink()

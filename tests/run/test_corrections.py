@@ -85,7 +85,7 @@ def test_accepting_changes_keeps_the_judge_and_the_reasons(folder: Path, tmp_pat
     images = {Path(row["path"]).name: row for row in pl.read_parquet(tmp_path / "run" / "images.parquet").to_dicts()}
     assert images[Path(dropped).name]["reason"] == "dropped by corrections"
     assert images["copy-of-judge.png"]["split"] is None
-    assert "twin of an image that judges" in images["copy-of-judge.png"]["reason"]
+    assert "with a twin in test" in images["copy-of-judge.png"]["reason"]
     assert images["copy-of-dropped.png"]["split"] == "train"
     before = set(plain.filter(pl.col("split") == "test")["path"])
     assert {row["path"] for row in images.values() if row["split"] == "test"} == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sightline.run.embed import embed, embed_rows, sampled
 from sightline.run.evaluate import reopen
 from sightline.run.explain import choose_images, explain
 from sightline.run.folder import RunFolder
+from sightline.run.report import report
 from sightline.run.train import train
 
 
@@ -117,6 +119,21 @@ def test_heat_maps_stand_beside_mistakes_and_right_answers(run: Path) -> None:
     assert f"{done.layer.side} x {done.layer.side} places" in done.text()
 
 
+def test_each_part_has_its_own_place_and_the_report_says_which(run: Path) -> None:
+    places = {split: embed(run, split=split).folder for split in ("test", "train")}
+    maps = {split: explain(run, split=split, images=2).folder for split in ("test", "train")}
+    assert len({*places.values(), *maps.values()}) == 4
+    assert json.loads((places["test"] / "embedding.json").read_text())["split"] == "test"
+    said = report(run).read_text()
+    assert "The test images as the network sees them" in said
+    assert "embedding/train/embedding.html" in said
+    assert "Of the test images" in said
+    assert "Of the training images" in said
+    for split, place in maps.items():
+        parts = RunFolder.open(run).read_images().filter(pl.col("split") == split)["path"]
+        assert {row["path"] for row in json.loads((place / "explain.json").read_text())} <= set(parts)
+
+
 def test_pictures_of_an_earlier_call_do_not_stay(run: Path) -> None:
     explain(run, images=5)
     done = explain(run, images=2)
@@ -156,3 +173,9 @@ def test_the_part_must_be_known_and_hold_images(run: Path, monkeypatch: pytest.M
         explain(run)
     with pytest.raises(DataError, match="no test part"):
         embed(run)
+    (run / "folds" / "1").mkdir(parents=True)
+    (run / "folds" / "1" / "ledger.jsonl").touch()
+    for look in (embed, explain):
+        with pytest.raises(DataError, match=r"Look at another part \(`--split val`\), or at what a fold judged: RUN = .*folds/1\."):
+            look(run)
+    shutil.rmtree(run / "folds")

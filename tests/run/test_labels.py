@@ -178,11 +178,26 @@ def test_a_run_without_answers_and_a_silly_number_are_refused(make_run: Callable
 
 def test_a_network_that_is_often_wrong_is_told(make_run: Callable[..., Path]) -> None:
     wrong = {f"blue/blue-{i:03d}.png": "red" for i in range(2, 16)}
-    assert any("expect most flags to be false alarms" in note for note in labels(make_run({"folds": wrong})).notes)
+    review = labels(make_run({"folds": wrong}))
+    for said in (review.text(), review.page.read_text()):
+        assert "Expect most flags to be false alarms: the network agrees with only 66.7 % of the labels" in said
+        assert "About half" not in said
 
 
 def test_a_network_that_is_mostly_right_is_not_doubted(make_run: Callable[..., Path]) -> None:
-    assert not any("expect most flags" in note for note in labels(make_run({"folds": {"blue/blue-004.png": "red"}})).notes)
+    review = labels(make_run({"folds": {"blue/blue-004.png": "red"}}))
+    for said in (review.text(), review.page.read_text()):
+        assert "About half of such flags are false alarms" in said
+        assert "Expect most" not in said
+
+
+def test_what_corrections_dropped_is_not_judged_although_a_fold_judged_it(make_run: Callable[..., Path]) -> None:
+    run = make_run({"folds": {"blue/blue-004.png": "red"}})
+    images = pl.read_parquet(run / "images.parquet")
+    gone = pl.when(pl.col("path") != "blue/blue-004.png").then("split")
+    images.with_columns(split=gone).write_parquet(run / "images.parquet")
+    review = labels(run)
+    assert (review.judged, review.images, len(review.suspects)) == (41, 41, 0)
 
 
 def page_data(page: Path) -> Any:

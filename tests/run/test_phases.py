@@ -457,7 +457,7 @@ def test_resume_into_changed_images_names_them_and_can_go_on_with_them(folder: P
     assert f"{Path(twin).parent}/twin.bmp" not in now  # its twin judges, and the judge stays as it was
     assert {**now, gone: "train"} == before
     assert sorted(events(run, "resumed")[0]["images"]) == sorted([gone, other, "red/new.png", f"{Path(twin).parent}/twin.bmp"])
-    assert any("43 images in 3 classes: 42 used (30 train, 6 val, 6 test), 1 quarantined" in note for note in result.notes)
+    assert any("43 images in 3 classes: 42 used (30 train, 6 val, 6 test), 0 quarantined, 1 left out" in note for note in result.notes)
     assert len(history(run)) == 2
 
 

@@ -24,7 +24,7 @@ from sightline.evaluation.novelty import Novelty
 from sightline.evaluation.predictions import Predictions
 from sightline.models.features import features_of, listening
 from sightline.run.evaluate import evaluate
-from sightline.run.predict import find_inputs, predict
+from sightline.run.predict import check_places, find_inputs, predict
 from sightline.run.train import train
 
 
@@ -88,10 +88,23 @@ def test_answers_are_written_in_each_format(trained: tuple[Path, Path], tmp_path
     report = predict(run, [folder / "red"], top=2)
     report.write(out)
     if suffix == ".json":
-        assert [r["predictions"][0]["class"] for r in json.loads(out.read_text())] == ["red"] * 24
+        written = json.loads(out.read_text())
+        assert written == report.to_json()
+        assert [r["predictions"][0]["class"] for r in written["predictions"]] == ["red"] * 24
         return
     frame = pl.read_csv(out) if suffix == ".csv" else pl.read_parquet(out)
-    assert frame.columns == ["path", "predicted", "confidence", "predicted_2", "confidence_2", "reason", "set", "abstain", "novelty"]
+    assert frame.columns == [
+        "path",
+        "predicted",
+        "confidence",
+        "predicted_2",
+        "confidence_2",
+        "reason",
+        "set",
+        "abstain",
+        "novelty",
+        "novelty_threshold",
+    ]
     assert frame["predicted"].to_list() == ["red"] * 24
     assert (frame["confidence"] >= frame["confidence_2"]).all()
 
@@ -132,9 +145,13 @@ def test_an_image_that_could_be_several_abstains_and_names_them_likeliest_first(
     assert frame["novelty"].to_list() == [None, row["novelty"]]
     for suffix in (".csv", ".parquet", ".json"):
         report.write(tmp_path / f"answers{suffix}")
-    assert json.loads((tmp_path / "answers.json").read_text()) == [bad, row]
+    assert json.loads((tmp_path / "answers.json").read_text())["predictions"] == [bad, row]
     assert pl.read_csv(tmp_path / "answers.csv")["set"].to_list() == frame["set"].to_list()
     assert pl.read_parquet(tmp_path / "answers.parquet").equals(frame)
+    assert report.abstained() == report.to_json()["abstained"] == {"could be several classes": 1}
+    assert report.summary() == "2 images, 1 of them cannot be read, 1 abstains (1 could be several classes)"
+    assert report.to_json()["novelty"] == {"middle": 0.0, "threshold": 1e9}
+    assert frame["novelty_threshold"].to_list() == [1e9, 1e9]
     report.plot(tmp_path / "plots")
 
 
@@ -288,8 +305,37 @@ def test_inputs_are_files_folders_and_patterns(trained: tuple[Path, Path], tmp_p
     for wrong, sentence in (("nowhere.png", "no file or folder"), ("*.nothing", "No file fits")):
         with pytest.raises(DataError, match=sentence):
             find_inputs([wrong])
+    with pytest.raises(DataError, match=r"nowhere\.png \(1 more are not there either\)"):
+        find_inputs(["nowhere.png", "nor-here.png"])
     with pytest.raises(DataError, match="No image was given"):
         find_inputs([])
+
+
+def test_one_mistyped_path_has_its_row_and_stops_nothing(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    report = predict(run, [folder / "red" / "red-000.png", tmp_path / "mistyped.png", str(tmp_path / "*.jpg")], top=1)
+    there, mistyped, pattern = report.rows()
+    assert there["predictions"][0]["class"] == "red"
+    assert mistyped["reason"] == pattern["reason"] == "cannot be opened: No such file or directory"
+    assert report.to_json()["unreadable"] == 2
+
+
+def test_nothing_is_written_among_the_images_that_it_was_trained_on(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = trained
+    before = sorted(folder.rglob("*"))
+    report = predict(run, [folder / "red" / "red-000.png"])
+    with pytest.raises(RunError, match="never written to: choose another place with --out"):
+        report.write(folder / "red" / "answers.csv")
+    with pytest.raises(RunError, match="never written to: choose another place with --plot"):
+        report.plot(folder / "plots")
+    for out, plot in ((str(folder / "a.csv"), None), (None, str(folder / "plots"))):
+        with pytest.raises(RunError, match="never written to"):
+            check_places(run, out, plot, None)
+    with pytest.raises(SettingsError, match="must end in"):
+        check_places(run, "answers.xlsx", None, None)
+    check_places(run, "answers", None, "template.csv")
+    check_places(run / "classifier", str(folder / "a.csv"), None, None)  # nobody knows where its images are
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_evaluating_the_run_again_gives_the_same_figures_and_is_noted(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

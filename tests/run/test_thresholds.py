@@ -30,7 +30,7 @@ def drawn(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_each_threshold_is_that_of_its_own_file() -> None:
     logits, features, labels = drawn(200)
-    found = thresholds_from(logits, features, labels, ("a", "b", "c"))
+    found = thresholds_from(logits, features, labels)
     assert found.temperature == fit_temperature(logits, labels)
     assert found.sets == fit_sets(softmax(logits, found.temperature.value), labels)
     expected = fit_novelty(logits, features, labels)
@@ -42,15 +42,17 @@ def test_each_threshold_is_that_of_its_own_file() -> None:
 
 def test_validation_too_small_is_told_thing_by_thing() -> None:
     logits, features, labels = drawn(8)
-    found = thresholds_from(logits, features, labels, ("a", "b", "c"))
+    found = thresholds_from(logits, features, labels)
     assert (found.temperature.value, found.sets, found.novelty) == (1, None, None)
     assert [note.split(":")[0] for note in found.notes] == ["Calibration", "Prediction sets", "Novelty"]
     assert "8 images are too few to fit a temperature (30 are needed); the temperature stays 1" in found.notes[0]
     assert "8 validation images are too few for them (9 are needed)" in found.notes[1]
     logits, features, labels = drawn(24)
-    found = thresholds_from(logits, features, labels, ("a", "b", "c"))
+    found = thresholds_from(logits, features, labels)
     assert found.sets is not None
-    assert "every class: fewer than 20 validation images each" in found.notes[1]
+    assert [note.split(":")[0] for note in found.notes] == ["Calibration", "Novelty"]
+    (calibration, *_) = thresholds_from(logits[:1], features[:1], labels[:1]).notes
+    assert "1 image is too few" in calibration
 
 
 def test_one_pass_over_val_gives_what_the_classifier_says_of_these_images(

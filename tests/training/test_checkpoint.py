@@ -30,14 +30,14 @@ def test_what_was_saved_is_read_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_the_newest_two_stay(tmp_path: Path) -> None:
-    keep = Checkpoints(tmp_path)
+    keep = Checkpoints(tmp_path, every=0)
     for step in (5, 10, 100, 15):
         keep.save(state(step))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000015", "step-000000100"]
 
 
 def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
-    keep = Checkpoints(tmp_path)
+    keep = Checkpoints(tmp_path, every=0)
     keep.save(state(1))
     keep.save(state(2))
     newest = tmp_path / "step-000000002" / "tensors.safetensors"
@@ -50,7 +50,7 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_one_without_its_manifest_does_not_count(tmp_path: Path) -> None:
-    keep = Checkpoints(tmp_path)
+    keep = Checkpoints(tmp_path, every=0)
     keep.save(state(1))
     (tmp_path / "step-000000001" / "manifest.json").unlink()
     with pytest.raises(RunError, match="damaged"):
@@ -58,14 +58,36 @@ def test_one_without_its_manifest_does_not_count(tmp_path: Path) -> None:
 
 
 def test_the_last_best_stays_until_it_is_forgotten(tmp_path: Path) -> None:
-    keep = Checkpoints(tmp_path)
+    keep = Checkpoints(tmp_path, every=0)
     keep.save_best({"w": torch.ones(1)}, 0)
+    keep.save(state(1))
     keep.save_best({"w": torch.zeros(1)}, 3)
+    keep.forget_other_bests(3)  # which the disk does not know yet
+    assert torch.equal(Checkpoints(tmp_path).best(0)["w"], torch.ones(1))
+    keep.save(state(2))
     assert torch.equal(keep.best(0)["w"], torch.ones(1))
     keep.forget_other_bests(3)
     assert torch.equal(keep.best(3)["w"], torch.zeros(1))
     with pytest.raises(RunError, match="gone or damaged"):
         keep.best(0)
+
+
+def test_writing_takes_a_tenth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("sightline.training.checkpoint.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(Checkpoints, "_write", lambda self, name, state: now.__setitem__(0, now[0] + 1.0))  # it takes a second
+    keep = Checkpoints(tmp_path)
+    written = []
+    for step in range(60):
+        before = now[0]
+        keep.save(state(step))
+        written.append(now[0] > before)
+        now[0] += 0.5  # an epoch
+    assert written[0]
+    assert 3 <= sum(written) <= 4  # of 30 s of epochs
+    before = now[0]
+    keep.finish()
+    assert now[0] > before or written[-1]
 
 
 @pytest.mark.parametrize("settings", [TrainSettings(optimizer=o, amsgrad=a) for o, a in [("sgd", False), ("adam", True), ("adamw", True)]])
@@ -109,3 +131,35 @@ def test_state_finds_its_parameter_by_name_though_groups_differ() -> None:
     assert sorted(names) == ["head.bias", "head.weight"]
     assert torch.equal(head_alone.state[network.head.weight]["exp_avg"], whole.state[network.head.weight]["exp_avg"])
     assert len(head_alone.state) == 2
+
+
+def test_checkpoints_that_are_spared_are_kept_in_memory_and_written_when_asked(tmp_path: Path) -> None:
+    sparing = Checkpoints(tmp_path / "checkpoints", every=1000.0)
+    weight = torch.ones(3)
+    sparing.save_best({"w": weight}, 0)
+    sparing.save(State({"network.w": weight}, {"step": 7}))
+    sparing.forget_other_bests(0)
+    weight += 1  # training goes on; the best stays as it was
+    assert sparing.best(0)["w"].tolist() == [1, 1, 1]
+    assert not (tmp_path / "checkpoints").exists()
+    sparing.save(State({"network.w": weight}, {"step": 8}))
+    sparing.flush()
+    again = Checkpoints(tmp_path / "checkpoints")
+    newest = again.newest()
+    assert newest is not None
+    assert newest.facts["step"] == 8
+    assert again.best(0)["w"].tolist() == [1, 1, 1]
+
+
+def test_the_best_that_the_disk_knows_stays_until_it_knows_another(tmp_path: Path) -> None:
+    sparing = Checkpoints(tmp_path, every=1000.0)
+    for epoch in (0, 1):
+        sparing.save_best({"w": torch.full((2,), float(epoch))}, epoch)
+        sparing.save(State({}, {"step": epoch}))
+        if epoch == 0:
+            sparing.flush()
+        sparing.forget_other_bests(epoch)
+    assert Checkpoints(tmp_path).best(0)["w"].tolist() == [0, 0]
+    sparing.flush()
+    sparing.forget_other_bests(1)
+    assert [path.name for path in tmp_path.glob("best-*")] == ["best-000001"]

@@ -222,6 +222,34 @@ def test_a_stop_in_the_middle_of_an_epoch_is_saved_in_the_middle(tmp_path: Path)
     assert (state.facts["epoch"], state.facts["batch"]) == (0, 2)
 
 
+def replanned(folder: Path, anew: int, **settings: Any) -> tuple[str, list[Row]]:
+    """A run that is planned anew for so many epochs after its first one."""
+    trainer = make_trainer(folder, **settings)
+    train = settings_of(**(settings | {"epochs": anew}))
+
+    class Planner(Quiet):
+        def epoch(self, row: Row) -> None:
+            if row["epoch"] == 1:
+                phase = make_phase(trainer.network, trainer.validator, train, 0, anew)  # type: ignore[attr-defined]
+                trainer.replan([phase], Plan.of(train))
+
+    history = trainer.fit(Planner(), never)
+    return digest(trainer.network), history
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "onecycle"])
+def test_planned_anew_as_before_it_ends_with_the_same_weights(tmp_path: Path, schedule: str) -> None:
+    plain = whole_run(tmp_path / "plain", schedule=schedule, epochs=4)
+    assert replanned(tmp_path / "planned", 4, schedule=schedule, epochs=4)[0] == plain[0]
+
+
+@pytest.mark.parametrize("epochs", [2, 6])
+def test_planned_anew_it_ends_with_its_schedule_where_it_is_told(tmp_path: Path, epochs: int) -> None:
+    history = replanned(tmp_path / "planned", epochs, schedule="onecycle", epochs=4)[1]
+    plain = whole_run(tmp_path / "plain", schedule="onecycle", epochs=epochs)[1]
+    assert [row["lr"] for row in history[1:]] == [row["lr"] for row in plain[1:]]
+
+
 def test_accumulated_batches_are_one_step_of_their_mean(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, accumulate=4, epochs=2)
     trainer.fit(Quiet(), never)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightline.data.batches import Order
 from sightline.errors import SettingsError
 from sightline.settings import TrainSettings
 from sightline.training.sampling import Sampling, build_sampling
@@ -38,6 +39,41 @@ def test_a_shuffled_epoch_needs_no_sampling() -> None:
 def test_a_sampler_and_views_a_class_contradict_each_other(sampler: str) -> None:
     with pytest.raises(SettingsError, match=f"train.sampler={sampler} and train.views_per_class=5"):
         build_sampling(TrainSettings(sampler=sampler, views_per_class=5), LABELS, 0)
+
+
+# ---- a part of them an epoch -------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 150), st.integers(0, 5))
+def test_no_image_comes_again_before_all_have_come(images: int, seed: int) -> None:
+    way = build_sampling(TrainSettings(sampler="shuffle", views_per_class=None, images_per_epoch=images), LABELS, seed)
+    assert way is not None
+    assert len(way) == images
+    epochs = [way.epoch(e)[0] for e in range(7)]
+    assert all(len(epoch) == images for epoch in epochs)
+    shown = np.concatenate(epochs)
+    for first in range(0, len(shown), len(LABELS)):
+        part = shown[first : first + len(LABELS)]
+        assert len(set(part.tolist())) == len(part)
+
+
+def test_an_epoch_of_all_images_is_the_ordinary_one() -> None:
+    way = build_sampling(TrainSettings(sampler="shuffle", views_per_class=None, images_per_epoch=60), LABELS, 3)
+    assert way is not None
+    np.testing.assert_array_equal(way.epoch(4)[0], np.concatenate([rows for rows, _ in Order(60, 16, 3).epoch(4)]))
+
+
+def test_a_second_showing_in_an_epoch_is_another_view() -> None:
+    positions, repeats = Sampling(LABELS, "shuffle", 0, 90).epoch(1)
+    assert Counter(repeats.tolist()) == {0: 60, 1: 30}
+    assert len(set(positions[repeats == 1].tolist())) == 30
+
+
+@pytest.mark.parametrize("sampler", ["balanced", "sqrt"])
+def test_draws_may_be_fewer_than_images(sampler: str) -> None:
+    way = build_sampling(TrainSettings(sampler=sampler, views_per_class=None, images_per_epoch=7), LABELS, 0)
+    assert way is not None
+    assert len(way) == len(way.epoch(0)[0]) == 7
 
 
 # ---- drawn with replacement --------------------------------------------------------------------------------------------

@@ -13,9 +13,12 @@ def check(material: Material) -> Finding:
     same = material.same_pixels
     flag = np.bincount(same)[same] > 1 if len(same) else np.zeros(0, dtype=bool)
     groups = members(same, flag)
-    spare = int(flag.sum()) - len(groups)
+    torn = [rows for rows in groups if (material.label_numbers[rows] != material.label_numbers[rows[0]]).any()]
+    spare = int(flag.sum()) - len(groups) - sum(len(rows) - 1 for rows in torn)
     found = f"{count_of(int(flag.sum()), 'image')} in {count_of(len(groups), 'group')} show exactly the same pixels as another."
-    what = f"A split that sightline makes keeps each group on one side; {count_of(spare, 'file')} could go without anything being lost."
+    what = "A split that sightline makes keeps each group on one side."
+    what += f" {count_of(spare, 'file')} could go without anything being lost." if spare else ""
+    what += f" In {count_of(len(torn), 'group')} the labels differ: settle that first." if torn else ""
     return Finding(
         "exact-twins",
         "exact twins",

@@ -48,14 +48,16 @@ class Material:
         return self.table.usable
 
     @cached_property
-    def reasons(self) -> pl.Series:
-        """Of each row found why it is not used, or null; those that the user's own settings leave out are among them."""
-        used = pl.Series(self.part, dtype=pl.String)
-        rows = pl.DataFrame({"path": self.frame["path"], "unused": used == ""})
-        frame = self.table.frame.join(rows, on="path", how="left", maintain_order="left")
-        left_out = pl.when("unused").then(pl.lit(self.left_out or "left out"))
-        own = [name for name in ("reason", "dropped") if name in frame.columns]
-        return frame.select(reason=pl.coalesce(*own, left_out))["reason"]
+    def quarantined(self) -> pl.Series:
+        """Why files cannot be used, a reason each."""
+        return self.table.frame["reason"].drop_nulls()
+
+    @cached_property
+    def unused(self) -> pl.Series:
+        """Why usable images are left out by the user's own settings (corrections, a repaired split), a reason each."""
+        rows = self.frame.filter(pl.Series(self.part, dtype=pl.String) == "")
+        own = [name for name in ("dropped",) if name in rows.columns]
+        return rows.with_columns(why=pl.coalesce(*own, pl.lit(self.left_out or "left out")))["why"]
 
     @cached_property
     def same_pixels(self) -> Rows:

@@ -13,8 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sightline.auditing.balance import ALL, JUDGED, TRAINED
+from sightline.auditing.balance import ALL, JUDGED, TRAINED, UNBALANCED, spread, unbalanced
 from sightline.auditing.finding import count_of, listing, percent
+from sightline.data.groups import twins_sentence
 
 _KINDS = {
     ALL: "learned, chosen with and judged",
@@ -41,15 +42,23 @@ def summary(record: dict[str, Any], width: int = 100) -> str:
 
 def _counts(record: dict[str, Any]) -> list[str]:
     """What was found, and what became of it; the numbers add up."""
-    refused = sum(record["quarantined"].values())
+    refused, left_out = (sum(record[name].values()) for name in ("quarantined", "left_out"))
     parts = ", ".join(f"{n:,} {name}" for name, n in record["parts"].items() if n)
     used = f"{record['used']:,} used" + (f" ({parts})" if parts else "")
-    lines = [f"{record['folder']}", f"{count_of(record['found'], 'image')}: {used}, {refused:,} quarantined."]
-    lines += [f"  quarantined: {n:,} {reason}" for reason, n in list(record["quarantined"].items())[:5]]
-    rest = list(record["quarantined"].values())[5:]
-    lines += [f"  quarantined: {sum(rest):,} for other reasons"] if rest else []
-    left_out = record["left_out"]
-    return lines + (["Left out: " + ", ".join(f"{n:,} {reason}" for reason, n in left_out.items()) + "."] if left_out else [])
+    also = f", {left_out:,} left out" if left_out else ""
+    lines = [f"{record['folder']}", f"{count_of(record['found'], 'image')}: {used}, {refused:,} quarantined{also}."]
+    lines += [*_reasons("quarantined", record["quarantined"]), *_reasons("left out", record["left_out"])]
+    passed = ", ".join(f"{n:,} {reason}" for reason, n in record["passed_over"].items())
+    lines += [f"Passed over, as no images to learn from: {passed}."] if passed else []
+    twins = record["twins"]
+    return lines + ([f"{twins_sentence(twins['images'], twins['groups'])}."] if twins["images"] else [])
+
+
+def _reasons(word: str, reasons: dict[str, int]) -> list[str]:
+    """The five most frequent reasons, and the rest in one line."""
+    lines = [f"  {word}: {n:,} {reason}" for reason, n in list(reasons.items())[:5]]
+    rest = list(reasons.values())[5:]
+    return lines + ([f"  {word}: {sum(rest):,} for other reasons"] if rest else [])
 
 
 def _table(found: list[dict[str, Any]], width: int) -> list[str]:
@@ -77,15 +86,14 @@ def _classes(record: dict[str, Any]) -> list[str]:
     classes = record["classes"]
     if not classes:
         return []
-    sizes = [one["images"] for one in classes]
-    lines = [f"{count_of(len(classes), 'class', 'classes')} of {min(sizes):,} to {max(sizes):,} images."]
+    lines = [f"{count_of(len(classes), 'class', 'classes')} {spread(classes)}."]
     for kind, words in _KINDS.items():
         some = [one for one in classes if one["evaluable"] == kind]
         if some:
             names = f": {listing([one['name'] for one in some])}" if kind != ALL else ""
             counted = f"{count_of(len(some), 'class', 'classes')}, {count_of(sum(one['images'] for one in some), 'image')}"
             lines.append(f"  {words}: {counted}{names}" if len(some) < len(classes) else f"  {words}: every class")
-    return lines
+    return lines + ([f"  {UNBALANCED}"] if unbalanced(classes) else [])
 
 
 def _channels(record: dict[str, Any]) -> list[str]:

@@ -6,25 +6,28 @@
     for images in plain_batches(pixels, rows, view, 256, device): ...
 
 The order of an epoch comes from (seed, "order", epoch). All batches of an epoch have nearly the same size, so none is
-so small that batch norm suffers. Pixels that have to be decoded are read one batch ahead, in threads.
+so small that batch norm suffers. Pixels that have to be decoded are read one batch ahead, in threads. Of several processes
+each makes its own contiguous part of every batch; where pictures are mixed, each makes the whole and keeps its part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sightline import processes
 from sightline.data.augment import Stored, View, plain_views, test_views, training_views
 from sightline.data.mix import mix
 from sightline.data.pipelines import Pipeline, pipeline_batches
 from sightline.data.policy import Policy
 from sightline.data.store import Pixels, PixelStore
+from sightline.processes import ALL, Share
 from sightline.randomness import key, numbered, permutation
 
 Rows = npt.NDArray[np.int64]
@@ -53,28 +56,41 @@ class Batch(NamedTuple):
     partner: torch.Tensor | None = None
     share: torch.Tensor | None = None
 
+    def part(self, share: Share) -> Batch:
+        """The share of one process."""
+        own = share.of(len(self.labels))
+        partner, shares = (None if value is None else value[own] for value in (self.partner, self.share))
+        return Batch(self.inputs[own], self.labels[own], partner, shares)
+
 
 @dataclass(frozen=True)
 class Order:
-    """Which images each batch of an epoch shows: all of `count` once, or what `sampling` says."""
+    """Which images each batch of an epoch shows: all of `count` once, or what `sampling` says; and whose part they are."""
 
     count: int
     batch_size: int
     seed: int
     sampling: Sampling | None = None
+    share: Share = ALL
+
+    @property
+    def smallest(self) -> int:
+        """Images of the smallest batch, over all processes."""
+        return (self.count if self.sampling is None else len(self.sampling)) // len(self)
 
     def __len__(self) -> int:
         """Batches an epoch."""
         return -(-(self.count if self.sampling is None else len(self.sampling)) // self.batch_size)
 
     def epoch(self, epoch: int) -> list[tuple[Rows, Rows]]:
-        """(positions, repeats) of each batch; sizes differ by at most one."""
+        """(positions, repeats) of this share of each batch; sizes of batches differ by at most one, and so do those of shares."""
         if self.sampling is None:
             positions = permutation(self.seed, "order", epoch, self.count)
-            repeats = np.zeros_like(positions)
+            repeats = np.zeros(self.count, dtype=np.int64)  # from the system: pages that are never written to cost nothing
         else:
             positions, repeats = self.sampling.epoch(epoch)
-        return list(zip(np.array_split(positions, len(self)), np.array_split(repeats, len(self)), strict=True))
+        batches = zip(np.array_split(positions, len(self)), np.array_split(repeats, len(self)), strict=True)
+        return [(p[own], r[own]) for p, r in batches for own in [self.share.of(len(p))]]
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,36 @@ class Mixing:
 
     mixup: float | None = None
     cutmix: float | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether any pictures are mixed."""
+        return self.mixup is not None or self.cutmix is not None
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Pictures that grow while a network is trained: what is coarse is learned from small ones, which cost less.
+
+    Progressive resizing (Howard 2018, for DAWNBench; Tan and Le 2021, EfficientNetV2). A network with global pooling takes
+    any size. When each size begins was measured on flowers-128px (docs/log.md).
+
+    Attributes:
+        first: side of the first pictures.
+        epochs: of the whole run.
+    """
+
+    first: int
+    epochs: int
+
+    def size(self, epoch: int, last: int) -> int:
+        """Side of the pictures of an epoch (from 0)."""
+        return (self.first, round((self.first + last) / 16) * 8, last)[growth_stage(epoch, self.epochs)]
+
+
+def growth_stage(epoch: int, epochs: int) -> int:
+    """0 where pictures are smallest; 1, half way, from 70 % of the epochs on; 2, at their full size, from 85 %, the last at least."""
+    return (epoch >= round(0.7 * epochs)) + (epoch >= min(round(0.85 * epochs), epochs - 1)) if epoch < epochs - 1 else 2
 
 
 @dataclass(frozen=True)
@@ -106,6 +152,7 @@ class TrainBatches:
         precision: of the views; bfloat16 where the network computes in it anyway.
         views: how many different views an image has over the run; None: a new one each time.
         piped: what makes the views in place of the policy.
+        growth: of their size, which is the view's own without.
     """
 
     pixels: Pixels
@@ -121,19 +168,24 @@ class TrainBatches:
     views: int | None = None
     mixing: Mixing = Mixing()
     piped: Piped | None = None
+    growth: Growth | None = None
 
     def __len__(self) -> int:
         return len(self.order)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """(B, 3, S, S) views and (B,) labels, from batch `start` on."""
-        batches = self.order.epoch(epoch)[start:]
+        own = self.order.share
+        mixes = self.mixing.on and own.parts > 1  # with any picture of the whole batch
+        order = replace(self.order, share=ALL) if mixes else self.order
+        batches = order.epoch(epoch)[start:]
         numbers = [view_numbers(epoch, repeats, self.views) for _, repeats in batches]
         made = self._made([self.rows[positions] for positions, _ in batches], numbers, epoch)
         for index, (rows, views) in enumerate(made, start):
             labels = torch.from_numpy(self.labels[rows]).to(self.device)
             mixed = mix(views, labels, self.mixing.mixup, self.mixing.cutmix, self.seed, epoch, index)
-            yield Batch(mixed[0], labels, mixed[1], mixed[2])
+            made_batch = Batch(mixed[0], labels, mixed[1], mixed[2])
+            yield made_batch.part(own) if mixes else made_batch
 
     def _made(self, batches: list[Rows], numbers: list[Rows], epoch: int) -> Iterator[tuple[Rows, torch.Tensor]]:
         """The rows of each batch, and their views."""
@@ -143,14 +195,18 @@ class TrainBatches:
             return
         pipeline, paths, workers = self.piped.pipeline, self.piped.paths, self.piped.workers
         draw = 0 if self.views else epoch
-        views = pipeline_batches(self.pixels, batches, numbers, self.keys, paths, self.view, pipeline, self.seed, draw, workers)
+        views = pipeline_batches(self.pixels, batches, numbers, self.keys, paths, self.view_in(epoch), pipeline, self.seed, draw, workers)
         for rows, made in zip(batches, views, strict=True):
             yield rows, made.to(self.device, self.precision)
 
     def views_of(self, rows: Rows, pixels: torch.Tensor, number: Rows, epoch: int) -> torch.Tensor:
         """(B, 3, S, S): view `number` of each row, among the run's `views` or among those of this epoch."""
         stored = Stored(pixels.to(self.device), self.pixels.extents[rows], numbered(self.keys[rows], number))
-        return training_views(stored, self.view, self.policy, self.seed, 0 if self.views else epoch, self.precision)
+        return training_views(stored, self.view_in(epoch), self.policy, self.seed, 0 if self.views else epoch, self.precision)
+
+    def view_in(self, epoch: int) -> View:
+        """The view of an epoch."""
+        return self.view if self.growth is None else replace(self.view, size=self.growth.size(epoch, self.view.size))
 
 
 def view_numbers(epoch: int, repeats: Rows, views: int | None) -> Rows:
@@ -172,11 +228,16 @@ def stacked_views(stored: Stored, view: View, count: int) -> torch.Tensor:
 
 
 def mean_and_std(pixels: Pixels, rows: Rows) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of each channel over all pixels of `rows`, in [0, 1]; from exact counts."""
+    """Mean and standard deviation of each channel over all pixels of `rows`, in [0, 1]; from exact counts.
+
+    All processes call it; each counts its share.
+    """
     counts, used = np.zeros((3, 256)), 0
+    rows = rows[processes.share().of(len(rows))]
     for part, block in _read_ahead(pixels, [rows[i : i + 32] for i in range(0, len(rows), 32)]):
         counts += [np.bincount(block[..., channel].reshape(-1).numpy(), minlength=256) for channel in range(3)]
         used += int(pixels.extents[part].astype(np.int64).prod(1).sum())
+    counts, used = np.sum(processes.gathered(counts), axis=0), sum(processes.gathered(used))
     values = np.arange(256)  # the zeros of the unused parts add nothing to the sums
     mean = counts @ values / used / 255
     variance = counts @ values**2 / used / 255**2 - mean**2

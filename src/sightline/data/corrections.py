@@ -16,6 +16,7 @@ It gives up new classes: a label must be one that the folder has.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
@@ -175,13 +176,16 @@ def _read(source: Path) -> pl.DataFrame:
 
 def _texts(source: Path, frame: pl.DataFrame) -> pl.DataFrame:
     """The columns of `COLUMNS` as texts, blank ones null; old_label may be missing."""
-    names = {name: name.strip().lower() for name in frame.columns}
-    for column in COLUMNS[:3]:
-        if list(names.values()).count(column) != 1:
+    names = {name: re.sub(r"_duplicated_\d+$", "", name).strip().lower() for name in frame.columns}  # polars tells repeats apart so
+    found = list(names.values())
+    for column in COLUMNS:
+        if found.count(column) > 1 or (column != "old_label" and column not in found):
             raise DataError(
-                f"{source} needs one column '{column}' and has {', '.join(frame.columns)}. "
+                f"{source} needs one column '{column}' and has {', '.join(found)}. "
                 "The columns are path,label,action[,old_label], with commas between them."
             )
+    if frame.is_empty():
+        raise DataError(f"{source} holds no decision: save some on the page of `sightline labels`, or leave data.corrections out.")
     frame = frame.select(pl.col(old).alias(new) for old, new in names.items() if new in COLUMNS)
     if "old_label" not in frame.columns:
         frame = frame.with_columns(old_label=pl.lit(None, pl.String))

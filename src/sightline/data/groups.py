@@ -43,6 +43,18 @@ class Groups:
     notes: tuple[str, ...] = ()
 
 
+def twin_counts(numbers: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """How many images are not alone in their group, and in how many groups these are: twins are counted so everywhere."""
+    sizes = np.unique(numbers, return_counts=True)[1]
+    several = sizes[sizes > 1]
+    return int(several.sum()), len(several)
+
+
+def twins_sentence(images: int, groups: int) -> str:
+    """The two counts of `twin_counts` in words, without a full stop."""
+    return f"{images:,} images have a twin or share a group, in {groups:,} group{'' if groups == 1 else 's'}"
+
+
 def group_rows(columns: Sequence[pl.Series]) -> npt.NDArray[np.int64]:
     """Connected components of 'has the same value in some column'; null joins nothing.
 

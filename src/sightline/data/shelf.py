@@ -2,7 +2,8 @@
 
     shelf = Shelf(cache / "stores", side=128, max_pixels=64_000_000)
     folder = shelf.find(digests, keep=True)                              None where there is none
-    folder, digests, refused = build(shelf, root, todo, known, keep=True, workers=8, say=progress)
+    fill(shelf, part, share, root, todo, known, keep=True, workers=8, say=progress)
+    folder, digests, refused = finish(shelf, part, todo, keep=True)
 
 A store is a folder: `pixels.u8`, a square of side S an image; `rows.parquet`, what each file turned out to be; and
 `manifest.json`, written last. Its name is a digest of the contents it was made from. What an earlier store of the same
@@ -30,6 +31,7 @@ import polars as pl
 from sightline import files
 from sightline.data.images import decode, pixel_digest, shrink
 from sightline.errors import UnreadableImage
+from sightline.processes import Share
 
 VERSION = 3  # of the decoder and the layout; another one, other stores
 NO_PIXELS = "-rows"  # ending of a store that only knows what the files hold
@@ -232,51 +234,61 @@ def _write_square(handle: int, small: Squares, place: int, side: int) -> None:
 # ---- building --------------------------------------------------------------------------------------------------------
 
 
-def build(
-    shelf: Shelf, root: Path, todo: pl.DataFrame, known: Digests, *, keep: bool, workers: int, say: Progress
-) -> tuple[Path, list[str | None], dict[str, str]]:
-    """Reads every file into a new store. It is filled aside and gets its name when it is whole and on the disk.
+def fill(
+    shelf: Shelf, part: Path, share: Share, root: Path, todo: pl.DataFrame, known: Digests, *, keep: bool, workers: int, say: Progress
+) -> None:
+    """Reads a share of the files into the scratch folder of a new store; `finish` comes when all shares are there.
 
     Args:
         root: the folder that the column `path` of `todo` is relative to.
         known: what is known of the contents already.
         keep: whether pixels are stored.
 
-    Returns:
-        The store, the digest of each file, and a reason against each path that cannot be opened.
-
     Raises:
-        DiskError: no room, or no right to write there. Nothing half-built is left behind.
+        OSError: no room, or no right to write there.
     """
-    with files.scratch_folder(shelf.folder) as part:
-        with (part / "pixels.u8").open("wb") as file:
-            if keep:
-                _reserve(file.fileno(), len(todo) * shelf.side**2 * 3)
-            earlier = _Earlier.nearest(shelf, known, keep)
-            reader = _Reader(root, shelf.side, shelf.max_pixels, file.fileno() if keep else None, earlier)
-            reads = _read_all(reader, todo["path"].to_list(), known, workers, say)
-        rows = pl.DataFrame({name: [getattr(read, name) for read in reads] for name in _ROWS}, schema=_ROWS)
-        _finish(part, rows, shelf, int(todo["bytes"].sum()))
-        digests = rows["digest"].to_list()
-        folder = shelf.place(digests, keep)
-        with files.locked(shelf.folder):  # two that find the same damaged store: no whole one is ever removed
-            if not read_manifest(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-            files.publish(part, folder)
-    unopened = rows["digest"].is_null()
-    return folder, digests, dict(zip(todo["path"].filter(unopened), rows["unreadable"].filter(unopened), strict=True))
+    (part / "rows").mkdir(exist_ok=True)
+    with (part / "pixels.u8").open("ab") as file:  # whoever comes first makes it
+        pass
+    with (part / "pixels.u8").open("r+b") as file:
+        if keep:
+            _reserve(file.fileno(), len(todo) * shelf.side**2 * 3)
+        earlier = _Earlier.nearest(shelf, known, keep)
+        reader = _Reader(root, shelf.side, shelf.max_pixels, file.fileno() if keep else None, earlier)
+        reads = _read_all(reader, todo["path"].to_list(), share, known, workers, say)
+    rows = pl.DataFrame({name: [getattr(read, name) for read in reads] for name in _ROWS}, schema=_ROWS)
+    rows.write_parquet(part / "rows" / f"{share.part:06d}.parquet")
 
 
-def _read_all(reader: _Reader, paths: list[str], known: Digests, workers: int, say: Progress) -> list[_Read]:
+def _read_all(reader: _Reader, paths: list[str], share: Share, known: Digests, workers: int, say: Progress) -> list[_Read]:
     def chunk(places: range) -> list[_Read]:
         return [reader.read(paths[place], place, known[place]) for place in places]
 
-    chunks = (range(first, min(first + _CHUNK, len(paths))) for first in range(0, len(paths), _CHUNK))
+    own = range(len(paths))[share.of(len(paths))]
     reads: list[_Read] = []
-    for some in in_threads(chunk, chunks, workers):
+    for some in in_threads(chunk, (own[first : first + _CHUNK] for first in range(0, len(own), _CHUNK)), workers):
         reads += some
-        say(len(reads), len(paths))
+        say(min(len(reads) * share.parts, len(paths)), len(paths))  # the others are about as far
     return reads
+
+
+def finish(shelf: Shelf, part: Path, todo: pl.DataFrame, *, keep: bool) -> tuple[Path, list[str | None], dict[str, str]]:
+    """Gives a store that is filled its name, when it is whole and on the disk.
+
+    Returns:
+        The store, the digest of each file, and a reason against each path that cannot be opened.
+    """
+    rows = pl.concat([pl.read_parquet(path) for path in sorted((part / "rows").iterdir())])
+    shutil.rmtree(part / "rows")
+    _complete(part, rows, shelf, int(todo["bytes"].sum()))
+    digests = rows["digest"].to_list()
+    folder = shelf.place(digests, keep)
+    with files.locked(shelf.folder):  # two that find the same damaged store: no whole one is ever removed
+        if not read_manifest(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        files.publish(part, folder)
+    unopened = rows["digest"].is_null()
+    return folder, digests, dict(zip(todo["path"].filter(unopened), rows["unreadable"].filter(unopened), strict=True))
 
 
 def _reserve(handle: int, size: int) -> None:
@@ -290,7 +302,7 @@ def _reserve(handle: int, size: int) -> None:
                 raise
 
 
-def _finish(part: Path, rows: pl.DataFrame, shelf: Shelf, file_bytes: int) -> None:
+def _complete(part: Path, rows: pl.DataFrame, shelf: Shelf, file_bytes: int) -> None:
     """The table of rows, and last the manifest; all of it on the disk."""
     rows.write_parquet(part / "rows.parquet")
     about = {"version": VERSION, "side": shelf.side, "max_pixels": shelf.max_pixels, "file_bytes": file_bytes}

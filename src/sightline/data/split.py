@@ -102,7 +102,7 @@ def make_split(
         part, notes = _complete(given.to_numpy().astype("<U5"), frame["label"], groups, order, fractions)
         if repair != "keep":
             part, told = _repaired(part, frame["label"], groups, repair)
-            notes, left_out = notes + told, "twin of an image that judges"
+            notes, left_out = notes + told, "twin in test or val"
     if not (part == "val").any():
         raise DataError(
             "No image is left to choose the best epoch with: every class has fewer than 3 different images or groups. "
@@ -219,6 +219,31 @@ def _fold(
     return part, [f"One image or group only, so in no fold (not evaluated): {_shown(never)}."] if never else []
 
 
+def choosing_folds(split: Split, frame: pl.DataFrame, groups: Groups, seed: int, count: int) -> tuple[Split, ...]:
+    """Train and val dealt anew into so many folds: in the k-th split, the k-th fold is val and the others train. Test is as it was.
+
+    Args:
+        frame: (N) rows with `label` and `digest`.
+        groups: (N,) numbers; equal ones stay together.
+
+    Raises:
+        DataError: there are too few groups for so many folds.
+    """
+    rows = np.flatnonzero(np.isin(split.part, ("train", "val")))
+    numbers, local = np.unique(groups[rows], return_inverse=True)
+    local = local.astype(np.int64)
+    order = _group_order(frame["digest"], groups, seed)[numbers]
+    dealt = deal_folds(frame["label"].gather(rows), local, order, count)[local]
+    found = []
+    for number in range(1, count + 1):
+        if not (dealt == number).any():
+            raise DataError(f"{count} folds are too many for so few images or groups: fold {number} would be empty.")
+        part = split.part.copy()
+        part[rows] = np.where(dealt == number, "val", "train")
+        found.append(Split(part, _twins(part, groups), split.notes, split.left_out))
+    return tuple(found)
+
+
 def deal_folds(labels: pl.Series, groups: Groups, order: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]:
     """(G,) the fold of each group, from 1; 0 for one that is always trained on, as its class has no other.
 
@@ -262,7 +287,7 @@ def _repaired(part: Parts, labels: pl.Series, groups: Groups, repair: Repair) ->
     if repair == "drop":
         judged_by_test, judged_by_val = held["test"][groups] > 0, held["val"][groups] > 0
         gone = ((part != "test") & judged_by_test) | ((part == "train") & judged_by_val)
-        repaired, what = np.where(gone, "", part), "left out of train and val, as a twin of theirs judges"
+        repaired, what = np.where(gone, "", part), "left out of train and val, as they have a twin in test or val"
     else:
         most = np.argmax([held["test"], held["val"], held["train"]], axis=0)  # of equal ones test
         repaired = np.array(["test", "val", "train"])[most[groups]]

@@ -8,8 +8,9 @@ An image whose long side is above S is shrunk to S, the aspect kept; a smaller o
 square is unused. The store is keyed by the content of the files and S: renaming, moving or copying the folder finds it
 again, and a folder that has changed takes from the earlier store what it still has. `index/` remembers the content of a
 file by (path, size, time of change), as git does, so an unchanged folder is opened without reading it. A store is
-filled aside and renamed when whole; two builds at once are safe (the second finds the first's). Where a store would not
-fit the disk budget, `PixelFiles` decodes the files each time: same pixels.
+filled aside and renamed when whole; two builds at once are safe (the second finds the first's). Of torchrun's processes
+each decodes its share into the same map. Where a store would not fit the disk budget, `PixelFiles` decodes the files each
+time: same pixels.
 
 It gives up reuse across different S, and clearing up: stores stay until the user removes them.
 """
@@ -34,13 +35,15 @@ import polars as pl
 import torch
 
 from sightline import files
+from sightline.data.crew import fill_together
 from sightline.data.images import decode, shrink
 from sightline.data.shelf import (
     NO_PIXELS,
     Progress,
     Shelf,
     Squares,
-    build,
+    fill,
+    finish,
     in_threads,
     map_pixels,
     read_rows,
@@ -48,6 +51,7 @@ from sightline.data.shelf import (
 )
 from sightline.data.table import ImageTable
 from sightline.errors import DataError, DiskError, UnreadableImage
+from sightline.processes import Share
 
 _FEW = 1000  # changed files of a known folder that are read, to look for its store before anything is decoded
 _SETTLED_NS = 2_000_000_000  # a file changed within the last two seconds may change again without its time showing it
@@ -152,21 +156,58 @@ def open_pixels(
         DiskError: no room, or the cache cannot be written. Nothing half-built is left behind.
         DataError: fewer than two classes have images that can be read.
     """
-    todo, started, say = table.usable, time.time_ns(), progress or (lambda done, whole: None)
     shelf = Shelf(limits.cache / "stores", side, limits.max_pixels)
     with _cache_errors(limits.cache):
-        keep = _fits(len(todo), side, limits)
-        remembered = _remembered(table.root, todo, limits.cache)
-        known, refused = _hash_where_it_pays(shelf, table.root, todo, remembered, limits.workers, say)
-        folder = shelf.find(known, keep) if known.count(None) == len(refused) else None
-        if folder is None:
-            folder, known, refused = build(shelf, table.root, todo, known, keep=keep, workers=limits.workers, say=say)
-    if known != remembered:
-        with contextlib.suppress(DiskError):  # it only saves time, and the cache may be somebody else's
-            _remember(table.root, todo, known, limits.cache, started)
-    contents = pl.concat([todo.select("path"), read_rows(folder, known)], how="horizontal")
-    table = _tell(table, contents, refused)
+        known = _Known(shelf, table, limits, progress or (lambda done, whole: None))
+        folder = fill_together(shelf.folder, known.find, known.fill, known.finish)
+        if not known.leads:  # the first process of the disk has: what it found or built is there now
+            known = _Known(shelf, table, limits, known.say)
+            known.find()
+    contents = pl.concat([known.todo.select("path"), read_rows(folder, known.digests)], how="horizontal")
+    table = _tell(table, contents, known.refused)
     return table, _pixels(table, contents, folder, side, limits)
+
+
+class _Known:
+    """What is known of the contents of a table's files, while their store is looked for or built.
+
+    Attributes:
+        digests: of each usable row; None where nothing is known yet.
+        refused: a reason against each path that cannot be opened.
+        leads: whether this process has looked itself, and not waited for another.
+    """
+
+    def __init__(self, shelf: Shelf, table: ImageTable, limits: Limits, say: Progress) -> None:
+        self.shelf, self.root, self.todo, self.limits, self.say = shelf, table.root, table.usable, limits, say
+        self.started, self.leads = time.time_ns(), False
+        self.keep = _fits(len(self.todo), shelf.side, limits)
+        self.remembered = self.digests = _remembered(self.root, self.todo, limits.cache)
+        self.refused: dict[str, str] = {}
+
+    def find(self) -> Path | None:
+        """The store of these contents, if there is one."""
+        self.leads = True
+        self.digests, self.refused = _hash_where_it_pays(self.shelf, self.root, self.todo, self.remembered, self.limits.workers, self.say)
+        found = self.shelf.find(self.digests, self.keep) if self.digests.count(None) == len(self.refused) else None
+        if found is not None:
+            self._remember()
+        return found
+
+    def fill(self, part: Path, share: Share) -> None:
+        """Reads a share of the files into the scratch folder."""
+        workers = self.limits.workers
+        fill(self.shelf, part, share, self.root, self.todo, self.digests, keep=self.keep, workers=workers, say=self.say)
+
+    def finish(self, part: Path) -> Path:
+        """The store, complete."""
+        folder, self.digests, self.refused = finish(self.shelf, part, self.todo, keep=self.keep)
+        self._remember()
+        return folder
+
+    def _remember(self) -> None:
+        if self.digests != self.remembered:
+            with contextlib.suppress(DiskError):  # it only saves time, and the cache may be somebody else's
+                _remember(self.root, self.todo, self.digests, self.limits.cache, self.started)
 
 
 @contextlib.contextmanager

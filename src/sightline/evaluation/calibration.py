@@ -69,7 +69,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     value = 1 / _best_sharpness(logits, labels)
     if LOWEST < value < HIGHEST:
         return Temperature(value)
-    return Temperature(value, f"the log loss still falls at {value:g}, the end of the range {LOWEST:g} to {HIGHEST:g}")
+    end, wanted = ("smallest", "surer") if value <= LOWEST else ("largest", "less sure")
+    return Temperature(
+        value, f"the {end} temperature that is tried, {value:g}, was taken; validation would have the network {wanted} still"
+    )
 
 
 def equal_widths(bins: int = BINS) -> np.ndarray:
@@ -150,7 +153,8 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 
 def _why_not(logits: np.ndarray, labels: np.ndarray) -> str | None:
     if len(labels) < FEWEST_IMAGES:
-        return f"{len(labels)} images are too few to fit a temperature ({FEWEST_IMAGES} are needed)"
+        are = "1 image is" if len(labels) == 1 else f"{len(labels)} images are"
+        return f"{are} too few to fit a temperature ({FEWEST_IMAGES} are needed)"
     if np.all(labels == labels[0]):
         return "all images are of one class"
     if np.all(logits.argmax(axis=1) == labels):

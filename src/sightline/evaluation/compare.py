@@ -2,7 +2,6 @@
 
     found = compare({"plain": first, "pretrained": second})          two Predictions or more, plain JSON
     found["pairs"][0]["sentence"]      "pretrained is better than plain by 1.2 points of accuracy (0.4 to 2.0)."
-    summarise_repeats([metrics_of_seed_0, metrics_of_seed_1])        mean, standard deviation and interval of each figure
 
 Two intervals of 95 % that overlap say little: most images are easy or hard for both. Here the images are resampled for
 all classifiers at once, so only where they differ counts (paired bootstrap; Efron and Tibshirani 1993), and the exact
@@ -11,28 +10,27 @@ few images to say". The differences of accuracy and of recall are also held agai
 shares, and the wider end counts: resamples of a few images that both got right show no doubt at all.
 
 With more than two classifiers the intervals hold for all pairs together (Bonferroni). One training run each is compared,
-not two recipes: another seed may turn a small difference round, for which there are repeats.
+not two recipes: another seed may turn a small difference round, for which there are repeats (evaluation/repeats.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from sightline.errors import DataError
+from sightline.evaluation.counts import Counts, cell_sums
 from sightline.evaluation.intervals import CONFIDENCE, bootstrap, mean_interval, percentile
-from sightline.evaluation.metrics import Counts, cell_sums, evaluate, image_losses
+from sightline.evaluation.metrics import evaluate
 from sightline.evaluation.paired import holm, mcnemar, paired_shares
 from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.together import Judged, judge_together, listed
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
 LOWER_IS_BETTER = ("log_loss",)
 SIGNIFICANT = 1 - CONFIDENCE
-_UNBOUNDED = ("log_loss", "log_loss_uncalibrated", "brier", "brier_uncalibrated")
 
 
 def compare(answers: Mapping[str, Predictions], resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -69,97 +67,6 @@ def compare(answers: Mapping[str, Predictions], resamples: int = 2000, seed: int
         "pairs": [drawn.pair(0, k) for k in range(1, m)],
         "best": drawn.best(),
     }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """What M classifiers said of the same N images, sorted by label, answers and id.
-
-    Attributes:
-        predictions: M, of the same ids, labels and order of classes.
-        predicted: (M, N) int64; losses: (M, N) the log loss of each image.
-        left_out: (M,) images of each that not all have judged.
-    """
-
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-    predictions: tuple[Predictions, ...]
-    predicted: npt.NDArray[np.int64]
-    losses: npt.NDArray[np.float64]
-    left_out: tuple[int, ...]
-
-    @property
-    def n(self) -> int:
-        return len(self.labels)
-
-    def right(self, k: int) -> npt.NDArray[np.bool_]:
-        """(N,) where classifier k is right."""
-        right: npt.NDArray[np.bool_] = self.predicted[k] == self.labels
-        return right
-
-    def counted(self) -> list[tuple[str, int]]:
-        """(name, left out) of each."""
-        return list(zip(self.names, self.left_out, strict=True))
-
-
-def judge_together(answers: Mapping[str, Predictions]) -> Judged:
-    """The images that all have judged, in one order; raises DataError where they do not belong together."""
-    names = tuple(answers)
-    first = answers[names[0]]
-    for name in names:
-        _check_alone(name, answers[name])
-        _check_classes(names[0], first, name, answers[name])
-    ids = sorted(set(first.ids).intersection(*(other.ids for other in answers.values())))
-    if not ids:
-        raise DataError(
-            f"{_listed(names)} have no image in common, so nothing can be compared: they were judged on different images. "
-            "Evaluate them on the same folder: `sightline evaluate RUN FOLDER`."
-        )
-    taken = [_taken(answers[name], ids, first.classes) for name in names]
-    for name, other in zip(names, taken, strict=True):
-        _check_labels(names[0], taken[0], name, other)
-    labels, predicted = _labels(taken[0]), np.stack([one.predicted() for one in taken])
-    order = np.lexsort((*predicted[::-1], labels))  # stable: the ids, sorted already, decide the rest
-    losses = np.stack([image_losses(one.probabilities, labels)[:, 0] for one in taken])
-    left_out = tuple(len(answers[name]) - len(ids) for name in names)
-    sorted_ones = tuple(_rows(one, order) for one in taken)
-    return Judged(names, first.classes, labels[order], sorted_ones, predicted[:, order], losses[:, order], left_out)
-
-
-def summarise_repeats(metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Mean and spread of each figure over repeats of one training with different seeds, all judged on the same images.
-
-    The interval is Student's, of the mean over seeds: it tells how much the seed matters, not how much the choice of the
-    images does, which is what the intervals in `metrics.json` tell.
-
-    Args:
-        metrics: contents of `metrics.json`, at least one.
-
-    Returns:
-        {figure: {"mean", "sd", "n", "low", "high"}} for the figures that all have; the last three are null with one repeat
-        (`n` is 1 then). A share's ends stay in 0..1.
-    """
-    if not metrics:
-        raise ValueError("there are no repeats to sum up")
-    names = [name for name, figure in metrics[0].items() if isinstance(figure, Mapping) and set(figure) == {"value", "low", "high"}]
-    found = {}
-    for name in names:
-        values = [one[name]["value"] for one in metrics if name in one]
-        if len(values) == len(metrics) and None not in values:
-            found[name] = _spread(np.array(values, dtype=float), bounded=name not in _UNBOUNDED)
-    return found
-
-
-def _spread(values: np.ndarray, bounded: bool) -> dict[str, float | None]:
-    from scipy.special import stdtrit
-
-    n, mean = len(values), float(values.mean())
-    if n == 1:
-        return {"mean": mean, "sd": None, "n": 1, "low": None, "high": None}
-    sd = float(values.std(ddof=1))
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / n**0.5
-    return {"mean": mean, "sd": sd, "n": n, "low": max(0.0, mean - half), "high": min(1.0, mean + half) if bounded else mean + half}
 
 
 # ---- differences -----------------------------------------------------------------------------------------------------
@@ -205,15 +112,19 @@ class _Drawn:
         return found | {"sentence": self._sentence(found, i, j)}
 
     def differences(self, i: int, j: int) -> dict[str, dict[str, float | None]]:
-        """{figure: second minus first, with its interval}."""
-        found = {}
+        """{figure: second minus first, with its interval}; none of one image, and of probabilities that are the same."""
+        found: dict[str, dict[str, float | None]] = {}
+        same_answers, same = self.judged.alike(i, j)
         for f, name in enumerate(FIGURES):
             value = float(self.value[j, f] - self.value[i, f])
+            if same or self.judged.n == 1 or (same_answers and name == "macro_f1"):  # resamples of no difference show no doubt
+                found[name] = {"value": value, "low": None, "high": None}
+                continue
             low, high = percentile(self.resampled[:, j, f] - self.resampled[:, i, f], self.confidence)
             if name in ("accuracy", "balanced_accuracy"):
                 own_low, own_high = self._closed(i, j, name)
                 low, high = np.minimum(low, own_low), np.maximum(high, own_high)
-            found[name] = _figure(value, low, high) if self.judged.n > 1 else {"value": value, "low": None, "high": None}
+            found[name] = _figure(value, low, high)
         return found
 
     def _closed(self, i: int, j: int, name: str) -> tuple[float, float]:
@@ -265,8 +176,9 @@ class _Drawn:
     def _sentence(self, pair: dict[str, Any], i: int, j: int) -> str:
         """Who is better by accuracy, or that nobody can say; and where macro F1, which counts classes alike, sees it otherwise."""
         first, second, differences = pair["first"], pair["second"], pair["differences"]
-        if (self.judged.predicted[i] == self.judged.predicted[j]).all():
-            return f"{first} and {second} give the same answer for every image."
+        same_answers, same = self.judged.alike(i, j)
+        if same_answers:
+            return f"{first} and {second} give the same answer{' with the same probabilities' if same else ''} for every image."
         won = self._wins(i, j) - self._wins(j, i)
         by_f1 = _sign(differences["macro_f1"])
         better, worse = (second, first) if (won or by_f1) > 0 else (first, second)
@@ -288,7 +200,7 @@ class _Drawn:
         other = f" {names[fair]} has the highest macro F1, {100 * f1[fair]:.1f} %." if f1[fair] > f1[top] else ""
         if not tied:
             return f"{told}, and is more accurate than {'all others' if len(names) > 2 else 'the other'}.{other}"
-        return f"{told}; too few images to say whether it is more accurate than {_listed(tied, 'or')}.{other}"
+        return f"{told}; too few images to say whether it is more accurate than {listed(tied, 'or')}.{other}"
 
 
 def _sign(figure: Mapping[str, float | None]) -> int:
@@ -302,7 +214,7 @@ def _sign(figure: Mapping[str, float | None]) -> int:
 def _points(figure: Mapping[str, float | None], sign: int) -> str:
     """A difference of shares in points of a percent, seen from the side of `sign`."""
     assert figure["value"] is not None
-    return f"{100 * sign * figure['value']:.1f} points"
+    return f"{100 * sign * figure['value']:z.1f} points"
 
 
 def _ends(figure: Mapping[str, float | None], sign: int) -> str:
@@ -310,7 +222,7 @@ def _ends(figure: Mapping[str, float | None], sign: int) -> str:
     if low is None or high is None:
         return ""
     low, high = (low, high) if sign >= 0 else (-high, -low)
-    return f" ({100 * low:.1f} to {100 * high:.1f})"
+    return f" ({100 * low:z.1f} to {100 * high:z.1f})"
 
 
 def _own_figures(judged: Judged, k: int, resamples: int, seed: int) -> dict[str, Any]:
@@ -320,56 +232,3 @@ def _own_figures(judged: Judged, k: int, resamples: int, seed: int) -> dict[str,
 
 def _figure(value: float, low: float | np.ndarray, high: float | np.ndarray) -> dict[str, float | None]:
     return {"value": value, "low": min(float(low), value), "high": max(float(high), value)}
-
-
-# ---- what belongs together -------------------------------------------------------------------------------------------
-
-
-def _check_alone(name: str, given: Predictions) -> None:
-    if given.labels is None or not len(given):
-        raise DataError(f"{name} has no labelled images, so nothing can be compared.")
-    if len(set(given.ids)) < len(given):
-        raise DataError(f"{name} names an image twice, so its answers cannot be paired with others.")
-
-
-def _check_classes(name: str, given: Predictions, other_name: str, other: Predictions) -> None:
-    more, less = sorted(set(given.classes) - set(other.classes)), sorted(set(other.classes) - set(given.classes))
-    if more or less:
-        who, what = (name, more) if more else (other_name, less)
-        raise DataError(
-            f"{name} and {other_name} do not know the same classes ({_listed(what[:3])} only {who}), so their figures cannot be compared."
-        )
-
-
-def _check_labels(name: str, given: Predictions, other_name: str, other: Predictions) -> None:
-    differs = np.flatnonzero(_labels(given) != _labels(other))
-    if len(differs):
-        k = int(differs[0])
-        here, there = (one.classes[_labels(one)[k]] for one in (given, other))
-        raise DataError(
-            f"{name} and {other_name} do not agree on the labels of {len(differs):,} images: {given.ids[k]} is {here} to the one and "
-            f"{there} to the other. Evaluate both with the same labels."
-        )
-
-
-def _taken(given: Predictions, ids: Sequence[str], classes: tuple[str, ...]) -> Predictions:
-    """The predictions of these images, columns in the order of these classes."""
-    places = dict(zip(given.ids, range(len(given)), strict=True))
-    rows = np.array([places[name] for name in ids])
-    columns = np.array([given.classes.index(name) for name in classes])
-    numbers = np.argsort(columns)  # of a class of the given ones among these
-    probabilities = given.probabilities[rows[:, None], columns]
-    return Predictions(tuple(ids), probabilities, classes, numbers[_labels(given)[rows]])
-
-
-def _rows(given: Predictions, order: np.ndarray) -> Predictions:
-    return Predictions(tuple(given.ids[k] for k in order), given.probabilities[order], given.classes, _labels(given)[order])
-
-
-def _labels(given: Predictions) -> npt.NDArray[np.int64]:
-    assert given.labels is not None
-    return given.labels
-
-
-def _listed(names: Sequence[str], word: str = "and") -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

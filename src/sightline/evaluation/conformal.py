@@ -83,7 +83,8 @@ class PredictionSets:
             return None
         who = "every class" if len(shared) == len(classes) else f"{len(shared)} of {len(classes)} classes ({_listing(shared)})"
         return (
-            f"{who}: fewer than {CLASS_IMAGES} validation images each, so one threshold for all of these, whose coverage holds on average"
+            f"{who}: fewer than {CLASS_IMAGES} validation images each, so these share one threshold, "
+            "and what is promised holds for them together, not for each"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -20,15 +20,15 @@ _NOTHING: dict[str, float | None] = {"value": None, "low": None, "high": None}
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:z.1f}"
 
 
 def _two_decimals(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:z.2f}"
 
 
 def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:z.3f}"
 
 
 _FIGURES: dict[str, tuple[str, Callable[[float | None], str], str]] = {
@@ -116,7 +116,8 @@ _COMPARED = {"accuracy": _percent, "balanced_accuracy": _percent, "macro_f1": _p
 
 
 def _signed(form: Callable[[float | None], str]) -> Callable[[float | None], str]:
-    return lambda value: ("+" if value is not None and value > 0 else "") + form(value)
+    """With a plus, where what is shown is above zero."""
+    return lambda value: ("+" if form(value).strip("-0.") and value is not None and value > 0 else "") + form(value)
 
 
 def _pair_part(pair: dict[str, Any]) -> list[str]:
@@ -126,6 +127,8 @@ def _pair_part(pair: dict[str, Any]) -> list[str]:
         f"Right only with {second}: {_count(pair['only_second'], 'image')}; only with {first}: {_count(pair['only_first'], 'image')}; "
         f"McNemar's test: p {_chance(pair['p'])}."
     ]
+    if pair["only_first"] + pair["only_second"] == 0:
+        lines = ["Both are right on the same images; a range says how far apart they may still be on other images like these."]
     differing = [row for row in pair["per_class"] if row["p_holm"] is not None and row["p_holm"] < 0.05]
     judged = sum(row["support"] > 0 for row in pair["per_class"])
     if not differing:

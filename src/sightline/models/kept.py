@@ -1,7 +1,7 @@
 """Features of the frozen part of a network, for n images x V views, kept on the disk.
 
     key = prefix_key(images=digests, draws=keys, side=128, weights=frozen.state(network), words="trunk", ...)
-    kept = find(folder, key) or keep(folder, key, batches, shape=(V, n, *cut.shape), dtype=cut.dtype)
+    kept = find(folder, key) or keep(folder, key, compute, shape=(V, n, *cut.shape), dtype=cut.dtype)
     kept.read(view=3, positions=order)                  (B, ...) as they were computed, in their memory order
 
 A folder holds `features.bin` and the manifest, which is written last and knows the digest: what is damaged or unfinished
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,10 +28,13 @@ import torch
 
 from sightline import files
 from sightline.data.augment import View
+from sightline.data.crew import fill_together
 from sightline.errors import DiskError
+from sightline.processes import Share
 
 VERSION = 1  # of the layout
 _FEATURES = "features.bin"
+Compute = Callable[[Share], tuple[int, Iterable[torch.Tensor]]]
 # NumPy has no bfloat16: its bits are kept as what they are.
 _STORED = {torch.bfloat16: (torch.int16, np.int16), torch.float32: (torch.float32, np.float32)}
 
@@ -79,32 +83,42 @@ def _open(folder: Path, about: Mapping[str, Any]) -> KeptFeatures:
     return KeptFeatures(values, dtype, about["channels_last"], about["seconds"])
 
 
-def keep(folder: Path, key: str, batches: Iterable[torch.Tensor], shape: Sequence[int], dtype: torch.dtype) -> KeptFeatures:
-    """The features of this key, computed and kept where they are not there yet.
+def keep(folder: Path, key: str, compute: Compute, shape: Sequence[int], dtype: torch.dtype) -> KeptFeatures:
+    """The features of this key, computed and kept where they are not there yet; of several processes each computes its share.
 
     Args:
         folder: of all kept features, such as `files.cache_folder() / "prefix"`.
         key: from `prefix_key`.
-        batches: features (b, ...) of all images of view 0 in order, then of view 1, and so on; taken only where needed.
-            Maps in channels-last order are kept and read back in it.
+        compute: from a share, the row with which it begins and its features (b, ...), batch after batch. Rows are those of
+            all images of view 0 in order, then of view 1, and so on. Maps in channels-last order are kept and read back in it.
         shape: (V, n, ...) of all of them.
         dtype: bfloat16 or float32; with the features' own, nothing is rounded.
 
     Raises:
         DiskError: they do not fit on the disk, or may not be written there. Nothing half-built is left behind.
     """
-    found = find(folder, key)
-    if found is not None:
-        return found
-    files.make_folder(folder)
-    _check_room(folder, math.prod(shape) * dtype.itemsize)
-    final = folder / key
-    with files.scratch_folder(folder) as part:
-        files.write_manifest(part, _fill(part / _FEATURES, batches, tuple(shape), dtype))
+    final, started = folder / key, time.perf_counter()
+
+    def there() -> Path | None:
+        if find(folder, key) is not None:
+            return final
+        files.make_folder(folder)
+        _check_room(folder, math.prod(shape) * dtype.itemsize)
+        return None
+
+    def fill(part: Path, share: Share) -> None:
+        told = _fill(part / _FEATURES, *compute(share), tuple(shape), dtype)
+        files.write_json(part / f"{share.part}.share", told)
+
+    def finish(part: Path) -> Path:
+        files.write_manifest(part, _sum_up(part, tuple(shape), dtype) | {"seconds": time.perf_counter() - started})
         with files.locked(folder):  # two that find the same damaged one: no whole one is ever removed
             if find(folder, key) is None:
                 shutil.rmtree(final, ignore_errors=True)
             files.publish(part, final)
+        return final
+
+    fill_together(folder, there, fill, finish)
     return _open(final, files.read_json(final / files.MANIFEST))
 
 
@@ -117,10 +131,11 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _fill(path: Path, batches: Iterable[torch.Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, object]:
-    """Writes one batch after the other; gives what the manifest tells of them."""
-    started, rows, channels_last = time.perf_counter(), 0, None
-    with path.open("wb") as file:
+def _fill(path: Path, first: int, batches: Iterable[torch.Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, object]:
+    """Writes one batch after the other from row `first` on; gives how many rows, and how they lie."""
+    rows, channels_last = 0, None
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:  # others write into it too
+        file.seek(first * math.prod(shape[2:]) * dtype.itemsize)
         for batch in batches:
             if batch.shape[1:] != shape[2:]:
                 raise ValueError(f"features {tuple(batch.shape[1:])} where {shape[2:]} were announced")
@@ -128,11 +143,22 @@ def _fill(path: Path, batches: Iterable[torch.Tensor], shape: tuple[int, ...], d
                 channels_last = _is_channels_last(batch)
             file.write(_bits(batch.permute(0, 2, 3, 1) if channels_last else batch, dtype).data)
             rows += len(batch)
+    return {"rows": rows, "channels_last": bool(channels_last)}
+
+
+def _sum_up(part: Path, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, object]:
+    """What the manifest tells of all shares together."""
+    told = sorted(part.glob("*.share"))
+    shares = [about for about in map(files.read_json, told) if about["rows"]]
+    for path in told:
+        path.unlink()
+    rows = sum(about["rows"] for about in shares)
     if rows != shape[0] * shape[1]:
         raise ValueError(f"{rows} features where {shape[0]} views of {shape[1]} images were announced")
+    channels_last = any(about["channels_last"] for about in shares)
     stored = (*shape[:2], shape[3], shape[4], shape[2]) if channels_last else shape
     about: dict[str, object] = {"kind": "sightline features", "version": VERSION, "dtype": str(dtype).removeprefix("torch.")}
-    return about | {"stored": stored, "channels_last": bool(channels_last), "seconds": time.perf_counter() - started}
+    return about | {"stored": stored, "channels_last": channels_last}
 
 
 def _is_channels_last(batch: torch.Tensor) -> bool:

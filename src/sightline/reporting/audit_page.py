@@ -13,7 +13,9 @@ from itertools import chain, zip_longest
 from pathlib import PurePath
 from typing import Any
 
-from sightline.reporting.findings import level_of, pairs_and_singles, sheet, single, title_of, told
+from sightline.auditing.balance import UNBALANCED, learned, spread, unbalanced
+from sightline.data.groups import twins_sentence
+from sightline.reporting.findings import level_of, pairs_and_singles, passed_over, sheet, single, sum_of, title_of, told
 from sightline.reporting.html import Content, Html, join, tag
 from sightline.reporting.made import PARTS
 from sightline.reporting.page import Section, name_of, page, scrolling
@@ -61,10 +63,8 @@ def _paths(finding: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lead(record: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Html:
-    refused = sum(record["quarantined"].values())
-    if record["used"] + refused != record["found"]:
-        raise ValueError(f"{record['used']} used and {refused} quarantined are not the {record['found']} found")
-    numbers = f"{record['found']:,} found = {record['used']:,} used + {refused:,} quarantined"
+    refused, left_out = (sum(record[name].values()) for name in ("quarantined", "left_out"))
+    numbers = sum_of(record["found"], record["used"], refused, left_out)
     classes = count(len(record["classes"]), "class")
     serious = [finding for finding in found if finding["level"] != "info"]
     verdict = f"{count(len(serious), 'finding needs', 'findings need')} a look." if serious else "Nothing needs a look."
@@ -75,14 +75,16 @@ def _lead(record: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Html
 def _summary(record: Mapping[str, Any]) -> Html:
     rows = [_summary_row(finding) for finding in record["findings"] if finding["count"]]
     clean = [finding["title"] for finding in record["findings"] if not finding["count"]]
-    head = tag("tr", [tag("th", text, scope="col") for text in ("Finding", "Images", "", "What it is")])
+    names = (("Finding", None), ("Images", "number"), ("", None), ("What it is", None))
+    head = tag("tr", [tag("th", text, scope="col", class_=kind) for text, kind in names])
     return join(
         [
             scrolling("Findings", tag("table", tag("thead", head), tag("tbody", rows), class_="findings"))
             if rows
             else tag("p", "Nothing was found."),
             tag("p", f"Looked for and not found: {', '.join(clean)}.", class_="note") if clean else None,
-            _quarantined(record),
+            _twins(record["twins"]),
+            _unused(record),
             _parts(record),
             [tag("p", note, class_="told") for note in record.get("notes", ())],
         ]
@@ -96,14 +98,23 @@ def _summary_row(finding: Mapping[str, Any]) -> Html:
     return tag("tr", name, number, tag("td", words, class_=kind), tag("td", finding["sentence"]))
 
 
-def _quarantined(record: Mapping[str, Any]) -> Content:
-    left_out = record.get("left_out") or {}
-    told = [f"{n:,} {reason}" for reason, n in left_out.items()]
-    reasons = [tag("li", f"{n:,} {reason}") for reason, n in sorted(record["quarantined"].items(), key=lambda item: -item[1])]
+def _twins(twins: Mapping[str, int]) -> Content:
+    """The count that training gives too."""
+    return tag("p", f"{twins_sentence(twins['images'], twins['groups'])}.") if twins["images"] else None
+
+
+def _unused(record: Mapping[str, Any]) -> Content:
+    """What is not used, by reason."""
     return [
-        [tag("h3", "Quarantined"), tag("ul", reasons)] if reasons else None,
-        tag("p", f"Left out, as they are no images to learn from: {', '.join(told)}.", class_="note") if told else None,
+        _reasons("Quarantined", record["quarantined"]),
+        _reasons("Left out", record["left_out"]),
+        passed_over(record["passed_over"]),
     ]
+
+
+def _reasons(title: str, reasons: Mapping[str, int]) -> Content:
+    rows = [tag("li", f"{n:,} {reason}") for reason, n in sorted(reasons.items(), key=lambda item: -item[1])]
+    return [tag("h3", title), tag("ul", rows)] if rows else None
 
 
 def _parts(record: Mapping[str, Any]) -> Content:
@@ -124,10 +135,8 @@ def _parts(record: Mapping[str, Any]) -> Content:
 
 def _finding_section(finding: Mapping[str, Any], pictures: Pictures) -> Section:
     kind, words = level_of(finding)
-    head = [
-        tag("p", tag("strong", words, class_=kind), f" · {count(finding['count'], 'image')} · severity up to {finding['severity']:.2f}"),
-        told(finding),
-    ]
+    worst = f" · severity up to {finding['severity']:.2f} of 1" if finding["level"] != "info" else ""
+    head = [tag("p", tag("strong", words, class_=kind), f" · {count(finding['count'], 'image')}{worst}"), told(finding)]
     return Section(_anchor(finding), title_of(finding), join([*head, _evidence(finding, pictures)]))
 
 
@@ -179,39 +188,46 @@ def _anchor(finding: Mapping[str, Any]) -> str:
 
 
 def _classes(classes: Sequence[Mapping[str, Any]]) -> Html:
-    most = max((one["images"] for one in classes), default=1)
-    heads = [("Class", False), ("Images", True), (None, False), ("Different", True), ("Can be", False)]
+    if not classes:
+        return tag("p", "No class has a usable image.")
+    size = learned(classes)
+    most = max(1, *(one[size] for one in classes))
+    heads = [("Class", False), ("Images", True), ("Different", True), ("Train", True), (None, False), ("Validation", True), ("Test", True)]
     head = [
         tag(
             "th",
             tag("button", text, type="button") if text else None,
             scope="col",
             aria_sort="none" if text else None,
-            class_="number" if right else None,
+            class_="number" if right else _KINDS.get(text),
         )
-        for text, right in heads
+        for text, right in [*heads, ("Can be", False)]
     ]
-    rows = [
-        tag(
-            "tr",
-            tag("th", name_of(one["name"]), scope="row"),
-            tag("td", f"{one['images']:,}", class_="number", data_v=one["images"]),
-            tag(
-                "td",
-                tag("i", class_="bar", style=f"--n:{100 * one['images'] / most:.1f}"),
-                class_="bars",
-                data_v=one["images"],
-                aria_hidden="true",
-            ),
-            tag("td", f"{one['different']:,}", class_="number", data_v=one["different"]),
-            tag("td", _EVALUABLE.get(one["evaluable"], one["evaluable"])),
-        )
-        for one in classes
+    rows = [_class_row(one, size, most) for one in classes]
+    sums = [sum(one[name] for one in classes) for name in _COUNTS]
+    cells = [tag("td", f"{n:,}", class_="number") for n in sums]
+    total = tag(
+        "tfoot", tag("tr", tag("th", "all", scope="row"), cells[:3], tag("td", class_="bars"), cells[3:], tag("td", class_="words"))
+    )
+    words = [
+        f"{count(len(classes), 'class')} {spread(classes)}. {UNBALANCED if unbalanced(classes) else ''}",
+        "Different: twins count as one. A class is judged by images in test, and has a voice in choosing the epoch by those in val.",
     ]
-    total = tag("tfoot", tag("tr", tag("th", "all"), tag("td", f"{sum(one['images'] for one in classes):,}", class_="number")))
-    words = "Different: twins count as one. A class is judged by images in test, and has a voice in choosing the epoch by those in val."
     table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), total, class_="sortable classes")
-    return join([tag("p", words), scrolling("Classes", table)])
+    return join([[tag("p", text) for text in words], scrolling("Classes", table)])
+
+
+_KINDS = {None: "bars", "Can be": "words"}
+_COUNTS = ("images", "different", "train", "val", "test")
+
+
+def _class_row(one: Mapping[str, Any], size: str, most: int) -> Html:
+    """A class with its counts; the bar shows how much there is to learn from."""
+    cells = [tag("td", f"{one[name]:,}", class_="number", data_v=one[name]) for name in _COUNTS]
+    width = tag("i", class_="bar", style=f"--n:{100 * one[size] / most:.1f}")
+    bar = tag("td", width, class_="bars", data_v=one[size], aria_hidden="true")
+    evaluable = tag("td", _EVALUABLE.get(one["evaluable"], one["evaluable"]), class_="words")
+    return tag("tr", tag("th", name_of(one["name"]), scope="row"), cells[:3], bar, cells[3:], evaluable)
 
 
 _EVALUABLE = {

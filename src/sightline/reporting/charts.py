@@ -211,8 +211,9 @@ def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Html:
     for bin_ in bins:
         if bin_["n"]:
             inside.append(_bin(bin_, along, up, most))
-    inside.append(tag("text", "confidence, %", x=along(1), y=side - 8, text_anchor="end"))
-    inside.append(tag("text", "right, %", x=40, y=side - 8))
+    middle = f"{up(0.5):.1f}"
+    inside.append(tag("text", "confidence, %", x=along(0.5), y=side - 6, class_="name"))
+    inside.append(tag("text", "right, %", x=10, y=middle, transform=f"rotate(-90 10 {middle})", class_="name"))
     label = f"Reliability diagram, {title}: " + "; ".join(_bin_words(bin_) for bin_ in bins if bin_["n"])
     return tag("figure", _caption(title), _svg(label, inside, side, side), class_="drawing square")
 

@@ -42,8 +42,9 @@ def classes_section(facts: RunFacts, judged: Judged) -> Section:
         tag("caption", "Figures of each class", class_="unseen"),
         tag("thead", tag("tr", [_head(text) for text in heads])),
         tag("tbody", rows),
-        class_="sortable classes",
+        class_="sortable classes figures",
         id="class-table",
+        style=f"--counts:{2 if counts else 1}",
     )
     many = len(metrics["per_class"]) >= FILTERED
     body = [

@@ -37,7 +37,7 @@ def matrix_section(facts: RunFacts, judged: Judged, pictures: Pictures) -> Secti
         tag(
             "p",
             "Each row is a true class, each column what its images were called. ",
-            "Choose a cell to see its images: with the pointer, or with the arrow keys and Enter.",
+            tag("span", "Choose a cell to see its images: with the pointer, or with the arrow keys and Enter.", class_="on-screen"),
         ),
         _keys(),
         tag("p", f"Of {len(table):,} classes the {len(shown):,} with most mistakes are shown.", class_="note") if left_out else None,

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline.evaluation.embedding import Embedding, Look, class_anchors, looks
+from sightline.evaluation.embedding import Embedding
+from sightline.evaluation.looks import Look, class_anchors, looks
 from sightline.reporting.html import Html, join, tag
 from sightline.reporting.page import Section, page
 from sightline.reporting.pictures import Pictures
@@ -36,7 +37,7 @@ _HELP = (
     "Escape closes it; on a class, Enter hides it and o shows it alone. The wheel zooms once the plane was clicked, or with Ctrl."
 )
 
-# The marks of evaluation.embedding.MARKS, about a circle of radius 5 at (7, 7); embedding_page.js draws the same.
+# The marks of evaluation.looks.MARKS, about a circle of radius 5 at (7, 7); embedding_page.js draws the same.
 _SHAPES = (
     '<circle cx="7" cy="7" r="5"/>',
     '<path d="M2.7 2.7h8.6v8.6H2.7z"/>',

@@ -9,7 +9,7 @@ answers, so that what is cut where there are too many is the tenth picture of a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -80,9 +80,11 @@ class RunFacts:
         settings: resolved; empty where the run stopped before.
         events: the ledger.
         environment, card: `environment.json` and `classifier/model.json`.
-        audit: `audit.json`. embedding: of `embedding.parquet`. heat_maps: of `explain.json`.
+        audit: `audit.json`.
+        embeddings, heat_maps: {part: what `embed` and `explain` drew of it}; the part that the report is about first.
         seeds: `seeds.json`. folds: the metrics of the out-of-fold predictions.
         suspects: {path: label} of images whose label is doubted; None: nobody looked.
+        passed_over: {reason: count} of what lies in the folder and is no image.
     """
 
     name: str
@@ -99,11 +101,12 @@ class RunFacts:
     environment: Mapping[str, Any] | None = None
     card: Mapping[str, Any] | None = None
     audit: Mapping[str, Any] | None = None
-    embedding: Embedding | None = None
-    heat_maps: Sequence[HeatMap] = ()
+    embeddings: Mapping[str, Embedding] = field(default_factory=dict)
+    heat_maps: Mapping[str, Sequence[HeatMap]] = field(default_factory=dict)
     seeds: Mapping[str, Any] | None = None
     folds: Mapping[str, Any] | None = None
     suspects: Mapping[str, str] | None = None
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     def train_counts(self) -> dict[str, int]:
         """{class: images that it was learned from}; empty where that is not known."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sightline.evaluation.repeats import FEWEST_SEEDS
 from sightline.reporting.charts import interval, reliability
 from sightline.reporting.facts import Judged, RunFacts
 from sightline.reporting.html import Content, Html, join, tag
 from sightline.reporting.page import Section, more, scrolling
-from sightline.reporting.words import count, decimal, decimal_ends, percent, share, share_ends
+from sightline.reporting.words import count, decimal, decimal_ends, part_name, percent, share, share_ends
 
 Figure = Mapping[str, float | None]
 
@@ -41,12 +42,12 @@ def headline(facts: RunFacts) -> Html:
         return tag("p", _unfinished(facts), class_="told warning")
     metrics = judged.metrics
     said = [
-        f"On {count(metrics['n'], _part(judged.name) + ' image')} it is right in ",
+        f"On {count(metrics['n'], part_name(judged.name) + ' image')} it is right in ",
         tag("strong", percent(metrics["accuracy"]["value"])),
     ]
     ends = share_ends(metrics["accuracy"])
     said.append(f" of the cases (95 % interval {ends}). " if ends else ". ")
-    said.append(_standing(judged.name))
+    said.append(_standing(facts, judged.name))
     return join([tag("p", said, class_="lead"), _leak_sentence(metrics), _few_sentence(metrics)])
 
 
@@ -58,16 +59,23 @@ def _unfinished(facts: RunFacts) -> str:
     return f"This run has not finished: {where}, and there are no figures yet. Go on with: sightline train --resume {facts.place}"
 
 
-def _part(name: str) -> str:
-    return {"test": "test", "val": "validation", "folds": "out-of-fold"}.get(name, name)
-
-
-def _standing(name: str) -> str:
+def _standing(facts: RunFacts, name: str) -> str:
     if name == "val":
-        return "These images chose the epoch and the temperature, so the figures flatter; no test part has judged the classifier."
+        return f"These images chose {_chosen_by_val(facts)}, so the figures flatter; no test part has judged the classifier."
     if name == "folds":
         return "Each was judged by the network of its fold, which had neither learned nor chosen from it; the run's own was trained alike."
     return "These images neither trained the classifier nor chose anything about it."
+
+
+def _kept(facts: RunFacts) -> str | None:
+    """Why the temperature was not chosen but kept at 1; None where it was chosen, or nobody knows."""
+    card = facts.card or {}
+    note: str | None = (card.get("about") or {}).get("temperature_note")
+    return note if note and card.get("temperature") == 1 else None
+
+
+def _chosen_by_val(facts: RunFacts) -> str:
+    return "the epoch" if _kept(facts) else "the epoch and the temperature"
 
 
 def _leak_sentence(metrics: Mapping[str, Any]) -> Content:
@@ -124,8 +132,8 @@ def _chosen(facts: RunFacts) -> str:
     monitor = next((row.value for row in facts.settings if row.name == "train.monitor"), None)
     parts = ["Ranges hold the true value 95 times in 100."]
     if facts.best is not None and facts.history:
-        by = f" by {monitor.replace('_', ' ')}" if monitor else ""
-        parts.append(f"Validation chose epoch {facts.best} of {len(facts.history)}{by}, and the temperature.")
+        by = f" by {monitor.replace('_', ' ').replace('f1', 'F1')}" if monitor else ""
+        parts.append(f"Validation chose epoch {facts.best} of {len(facts.history)}{by}{'' if _kept(facts) else ', and the temperature'}.")
     if facts.judged is not None and facts.judged.name == "folds":
         parts.append("That is of the run's own network; the networks of the folds chose each for itself.")
     if facts.judged is not None and facts.judged.name == "test":
@@ -169,9 +177,9 @@ def _others(facts: RunFacts) -> Content:
     rows = []
     for other in facts.others:
         cells = [tag("td", share(other.metrics[name]) if name in other.metrics else "–") for name in names]
-        row = [tag("th", _part(other.name), scope="row"), tag("td", f"{other.metrics['n']:,}", class_="number"), cells]
+        row = [tag("th", part_name(other.name), scope="row"), tag("td", f"{other.metrics['n']:,}", class_="number"), cells]
         rows.append(tag("tr", row, tag("td", other.source or "this run", class_="note")))
-    note = "Validation chose the epoch and the temperature: its figures flatter."
+    note = f"Validation chose {_chosen_by_val(facts)}: its figures flatter."
     return join(
         [
             tag("h3", "Other evaluations"),
@@ -199,8 +207,11 @@ def _seeds(seeds: Mapping[str, Any]) -> Html:
         "tr", [tag("th", text, scope="col") for text in ("Figure", "Mean", "95 % interval of the mean", "Spread (standard deviation)")]
     )
     rows = [_seed_row(name, figure) for name, figure in seeds["figures"].items() if name in SHARES | LOSSES]
-    words = f"Trained {n} times with the seeds {told}, judged on the same {_part(seeds['split'])} images. "
-    words += "The intervals say how much the seed matters; those above say how much the choice of the images does."
+    words = f"Trained {n} times with the seeds {told}, judged on the same {part_name(seeds['split'])} images. "
+    few = f"From {n} runs there is no interval to speak of: train with {FEWEST_SEEDS} seeds or more."
+    words += (
+        few if n < FEWEST_SEEDS else "The intervals say how much the seed matters; those above say how much the choice of the images does."
+    )
     return join([tag("p", words), scrolling("Figures over seeds", tag("table", tag("thead", head), tag("tbody", rows)))])
 
 
@@ -229,24 +240,27 @@ def calibration_section(facts: RunFacts, judged: Judged) -> Section:
     metrics = judged.metrics
     temperature = (facts.card or {}).get("temperature")
     note = ((facts.card or {}).get("about") or {}).get("temperature_note")
+    kept = _kept(facts)
     words = ["Of the images that it is 80 % sure of, 80 % should be right. "]
-    if temperature is not None:
+    if kept:
+        words.append("No temperature was fitted: it stays 1, which leaves the probabilities as they are. ")
+    elif temperature is not None:
         words.append(f"The temperature {temperature:.3f}, chosen on validation, ")
         words.append("sharpens" if temperature < 1 else "softens" if temperature > 1 else "leaves")
         words.append(" the probabilities. " if temperature != 1 else " the probabilities as they are. ")
     words.append(f"The calibration error is {share(metrics['ece'])}")
-    if "ece_uncalibrated" in metrics:
+    if "ece_uncalibrated" in metrics and not kept:
         words.append(f"; without the temperature it would be {share(metrics['ece_uncalibrated'])}")
     harm = metrics.get("calibration_note")
-    told = [tag("p", text, class_="told warning") for text in (f"{note}." if note else None, harm) if text]
-    body = [tag("p", *words, "."), told, _diagrams(metrics.get("reliability"))]
+    told = [tag("p", text, class_="told warning") for text in (f"{note[:1].upper()}{note[1:]}." if note else None, harm) if text]
+    body = [tag("p", *words, "."), told, _diagrams(metrics.get("reliability"), fitted=not kept)]
     return Section("calibration", "Calibration", join(body))
 
 
-def _diagrams(found: Mapping[str, Any] | None) -> Html:
+def _diagrams(found: Mapping[str, Any] | None, fitted: bool) -> Html:
     if not found:
         return tag("p", "This run was evaluated before reliability diagrams were kept; evaluate it again to see them.", class_="note")
-    shown = [("uncalibrated", "Before: uncalibrated"), ("calibrated", "After: calibrated")]
+    shown = [("uncalibrated", "Before: uncalibrated"), ("calibrated", "After: calibrated")] if fitted else [("calibrated", "As they are")]
     drawn = [reliability(found[key], title) for key, title in shown if found.get(key)]
     caption = (
         "Bars: the share that is right among images of like confidence. On the dashed line both agree; larger dots stand for more images."

@@ -9,7 +9,7 @@ from sightline.reporting.html import Html, join, tag
 from sightline.reporting.page import name_of
 from sightline.reporting.pictures import Pictures, gallery, tile
 
-LEVELS = {"error": ("wrong-ink", "Mend this"), "warning": ("wrong-ink", "Look at this"), "info": ("note", "Known")}
+LEVELS = {"error": ("wrong-ink", "Mend this"), "warning": ("wrong-ink", "Look at this"), "info": ("note", "Good to know")}
 """The class and the words of each level."""
 
 
@@ -42,6 +42,20 @@ def pairs_and_singles(finding: Mapping[str, Any]) -> tuple[list[Mapping[str, Any
     return list(pairs.values()), singles
 
 
+def sum_of(found: int, used: int, quarantined: int, left_out: int) -> str:
+    """The sum that must hold; that it does is checked here, where the numbers are. Raises ValueError where it does not."""
+    if used + quarantined + left_out != found:
+        raise ValueError(f"{used} used, {quarantined} quarantined and {left_out} left out are not the {found} found")
+    more = f" + {left_out:,} left out" if left_out else ""
+    return f"{found:,} found = {used:,} used + {quarantined:,} quarantined{more}"
+
+
+def passed_over(counts: Mapping[str, int]) -> Html | None:
+    """What lies in the folder and is no image, so that it is not among those found."""
+    told = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if n)
+    return tag("p", f"Passed over, as no images to learn from: {told}.", class_="note") if told else None
+
+
 def sheet(pairs: list[Mapping[str, Any]], pictures: Pictures) -> Html:
     """Pairs, each side by side."""
     return tag("div", [_pair(image, pictures) for image in pairs], class_="twins")
@@ -54,6 +68,6 @@ def single(image: Mapping[str, Any], pictures: Pictures) -> Html:
 
 
 def _pair(image: Mapping[str, Any], pictures: Pictures) -> Html:
-    label = name_of(image["label"]) if image.get("label") else None
-    both = [tile(pictures, image["path"], label), tile(pictures, image["with"])]
-    return tag("div", gallery(both), tag("p", image.get("why"), class_="note"))
+    both = [(image["path"], image.get("label"), image.get("part")), (image["with"], image.get("with_label"), image.get("with_part"))]
+    tiles = [tile(pictures, path, name_of(label) if label else None, part) for path, label, part in both]
+    return tag("div", gallery(tiles), tag("p", image.get("why"), class_="note"))

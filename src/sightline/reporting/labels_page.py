@@ -1,6 +1,6 @@
 """labels.html: suspected labels, one at a time, with pictures and keys; the decisions are saved as corrections.csv.
 
-    html = labels_page("flowers", key, classes, suspects, samples, pictures, notes)
+    html = labels_page("flowers", key, classes, suspects, samples, pictures, false_alarms(0.8), notes)
 
 No server: decisions are kept by the browser (localStorage, under `key`) and leave it as a download. Suspects of the test
 part have a list of their own, behind a warning: to correct them changes the judge. `labels_page.js` has what moves.
@@ -30,11 +30,24 @@ KEYS = (
 )
 """What `labels_page.js` listens to, in the words of the page."""
 
-HALF = (
-    "About half of such flags are false alarms: hard pictures with the right label. "
-    "Look at each; keep what you would call as the folder does."
-)
-"""Northcutt, Athalye and Mueller 2021 (NeurIPS): of what was flagged in ten public sets, people confirmed 51 %."""
+ABLE = 0.7
+"""Agreement with the labels below which most flags were false alarms (planted errors, simpsons-28px and its long tail)."""
+
+
+def false_alarms(agreement: float) -> str:
+    """How many of the flags to expect to be false, from the share of the judged labels that the network agrees with.
+
+    Northcutt, Athalye and Mueller 2021 (NeurIPS): of what was flagged in ten public sets, people confirmed 51 %.
+    """
+    if agreement >= ABLE:
+        return (
+            "About half of such flags are false alarms: hard pictures with the right label. "
+            "Look at each; keep what you would call as the folder does."
+        )
+    return (
+        f"Expect most flags to be false alarms: the network agrees with only {100 * agreement:.1f} % of the labels, "
+        "so it is often wrong itself. The worst come first: stop when they turn out right."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,7 @@ def labels_page(
     suspects: Sequence[Suspect],
     samples: Mapping[int, Sequence[str]],
     pictures: Pictures,
+    trust: str,
     notes: Sequence[str] = (),
 ) -> str:
     """The whole file.
@@ -74,6 +88,7 @@ def labels_page(
         suspects: worst first.
         samples: {class number: paths of images that fit it}.
         pictures: of the suspects and the samples.
+        trust: how far to trust the flags, see `false_alarms`.
         notes: sentences on what was judged, and what was not.
     """
     tests = sum(one.split == "test" for one in suspects)
@@ -89,14 +104,14 @@ def labels_page(
             "samples": {str(number): [_picture(path, pictures) for path in paths] for number, paths in samples.items()},
         },
     }
-    return page(f"Labels of {title}", sections, data=data, lead=_lead(suspects, tests), script=_packaged("labels_page.js"))
+    return page(f"Labels of {title}", sections, data=data, lead=_lead(suspects, tests, trust), script=_packaged("labels_page.js"))
 
 
-def _lead(suspects: Sequence[Suspect], tests: int) -> Html:
+def _lead(suspects: Sequence[Suspect], tests: int, trust: str) -> Html:
     count = len(suspects)
     shown = "1 label looks wrong" if count == 1 else f"{count:,} labels look wrong"
     apart = f", {tests:,} of them in the test part, which has a list of its own" if tests else ""
-    return join([tag("p", tag("strong", shown), f"{apart}."), tag("p", HALF)] if suspects else [tag("p", "No label looks wrong.")])
+    return join([tag("p", tag("strong", shown), f"{apart}."), tag("p", trust)] if suspects else [tag("p", "No label looks wrong.")])
 
 
 def _suspect(suspect: Suspect, pictures: Pictures) -> dict[str, Any]:
@@ -227,8 +242,7 @@ def _about(notes: Sequence[str]) -> Html:
                 "p",
                 "Networks that were not trained on these pictures judged their labels. As many are listed as there are pictures of which "
                 "a network is as sure that they are of another class as it usually is of that class's own (confident learning, Northcutt "
-                "2021): those whose label is least probable, the worst first. ",
-                HALF,
+                "2021): those whose label is least probable, the worst first.",
             ),
             tag(
                 "p",

@@ -8,13 +8,14 @@ from typing import Any
 
 import polars as pl
 
+from sightline.data.groups import twin_counts, twins_sentence
 from sightline.reporting.charts import number, training_curves
 from sightline.reporting.facts import HeatMap, RunFacts, SettingRow
-from sightline.reporting.findings import level_of, pairs_and_singles, sheet, single, title_of, told
+from sightline.reporting.findings import level_of, pairs_and_singles, passed_over, sheet, single, sum_of, title_of, told
 from sightline.reporting.html import Content, Html, join, tag
 from sightline.reporting.page import Section, more, name_of, scrolling
 from sightline.reporting.pictures import Pictures, gallery
-from sightline.reporting.words import NONE, count, duration, moment, percent
+from sightline.reporting.words import NONE, count, duration, moment, part_name, percent
 
 PARTS = {"train": "var(--right)", "val": "var(--good)", "test": "var(--phase)"}
 AUDIT_PICTURES = 12  # a finding
@@ -31,13 +32,14 @@ def data_section(facts: RunFacts) -> Section:
         return Section("data", "The images", tag("p", "The table of images (images.parquet) is missing.", class_="told warning"))
     images = facts.images
     parts = {name: int((images["split"] == name).sum()) for name in PARTS}
-    used = sum(parts.values())
-    refused = len(images) - used
+    unused = {"quarantined": images.filter(_QUARANTINED), "left out": images.filter(_LEFT_OUT)}
+    counts = {name: len(rows) for name, rows in unused.items()}
     body = [
         tag("p", ["Images of ", tag("code", facts.source), "."]),
-        tag("p", _sum_of(len(images), used, refused, parts)),
-        _shares(parts, refused),
-        _reasons(images),
+        tag("p", _sum_of(len(images), parts, *counts.values())),
+        passed_over(facts.passed_over),
+        _shares(parts, counts),
+        [_reasons(name, rows) for name, rows in unused.items()],
         _groups(images),
         _leaks(images),
         _by_class(images),
@@ -45,44 +47,44 @@ def data_section(facts: RunFacts) -> Section:
     return Section("data", "The images", join(body), "Images")
 
 
-def _sum_of(found: int, used: int, refused: int, parts: Mapping[str, int]) -> Html:
-    """The two sums that must hold; that they do is checked here, where the numbers are."""
-    if used + refused != found:
-        raise ValueError(f"{used} used and {refused} quarantined are not the {found} found")
-    first = f"{found:,} found = {used:,} used + {refused:,} quarantined."
+_QUARANTINED = pl.col("group_number").is_null()
+_LEFT_OUT = pl.col("group_number").is_not_null() & pl.col("split").is_null()
+
+
+def _sum_of(found: int, parts: Mapping[str, int], quarantined: int, left_out: int) -> Html:
+    """The two sums: of what was found, and of what was used."""
+    used = sum(parts.values())
+    first = f"{sum_of(found, used, quarantined, left_out)}."
     return join(
         [tag("strong", first), f" {used:,} used = {parts['train']:,} train + {parts['val']:,} validation + {parts['test']:,} test."]
     )
 
 
-def _shares(parts: Mapping[str, int], refused: int) -> Html:
-    shown = [(name, n, PARTS[name]) for name, n in parts.items() if n] + ([("quarantined", refused, "var(--soft)")] if refused else [])
+def _shares(parts: Mapping[str, int], unused: Mapping[str, int]) -> Html:
+    shown = [(name, n, PARTS.get(name, "var(--soft)")) for name, n in {**parts, **unused}.items() if n]
     total = sum(n for _, n, _ in shown) or 1
     bar = tag("div", [tag("i", style=f"--n:{n};--fill:{fill}") for _, n, fill in shown], class_="shares", aria_hidden="true")
     key = [tag("li", tag("i", style=f"--fill:{fill}"), f"{name} {n:,} ({percent(n / total)})") for name, n, fill in shown]
     return join([bar, tag("ul", key, class_="key")])
 
 
-def _reasons(images: pl.DataFrame) -> Content:
-    refused = images.filter(pl.col("reason").is_not_null())
-    if refused.is_empty():
-        return tag("p", "No image had to be left out.", class_="note")
-    counted = refused["reason"].value_counts(sort=True).to_dicts()
-    rows = [tag("tr", tag("td", f"{row['count']:,}", class_="number"), tag("td", row["reason"])) for row in counted[:_REASONS]]
+def _reasons(word: str, rows: pl.DataFrame) -> Content:
+    """Why images are quarantined, or left out, and which."""
+    if rows.is_empty():
+        return None
+    counted = rows["reason"].value_counts(sort=True).to_dicts()
+    lines = [tag("tr", tag("td", f"{row['count']:,}", class_="number"), tag("td", row["reason"])) for row in counted[:_REASONS]]
     rest = sum(row["count"] for row in counted[_REASONS:])
-    rows += [tag("tr", tag("td", f"{rest:,}", class_="number"), tag("td", "other reasons"))] if rest else []
-    listed = [tag("li", tag("code", row["path"]), f": {row['reason']}") for row in refused.head(50).to_dicts()]
-    more_of = [tag("li", f"and {len(refused) - 50:,} more, all in images.parquet")] if len(refused) > 50 else []
-    table = tag("table", tag("tbody", rows, tag("tr", tag("th", f"{len(refused):,}", class_="number"), tag("th", "quarantined in all"))))
-    return join([tag("h3", "Quarantined"), scrolling("Reasons", table), more("Which", tag("ul", listed, more_of))])
+    lines += [tag("tr", tag("td", f"{rest:,}", class_="number"), tag("td", "other reasons"))] if rest else []
+    listed = [tag("li", tag("code", row["path"]), f": {row['reason']}") for row in rows.head(50).to_dicts()]
+    more_of = [tag("li", f"and {len(rows) - 50:,} more, all in images.parquet")] if len(rows) > 50 else []
+    table = tag("table", tag("tbody", lines, tag("tr", tag("th", f"{len(rows):,}", class_="number"), tag("th", f"{word} in all"))))
+    return join([tag("h3", word.capitalize()), scrolling(f"Reasons: {word}", table), more("Which", tag("ul", listed, more_of))])
 
 
 def _groups(images: pl.DataFrame) -> Content:
-    used = images.filter(pl.col("split").is_not_null())
-    twins = len(used) - used["group_number"].n_unique()
-    if not twins:
-        return None
-    return tag("p", f"{count(twins, 'image is a twin of another or shares', 'images are twins of others or share')} a group with them.")
+    twins, groups = twin_counts(images["group_number"].drop_nulls().to_numpy())
+    return tag("p", f"{twins_sentence(twins, groups)}.") if twins else None
 
 
 def _leaks(images: pl.DataFrame) -> Content:
@@ -104,7 +106,7 @@ def _by_class(images: pl.DataFrame) -> Html:
     most = int(counted["all"].max() or 1)  # type: ignore[arg-type]
     heads = [("Class", False), ("Images", True), ("", False), ("Different", True), ("Train", True), ("Validation", True), ("Test", True)]
     head = [tag("th", tag("button", text, type="button") if text else None, scope="col", aria_sort="none" if text else None,
-                class_="number" if right else None) for text, right in heads]  # fmt: skip
+                class_="number" if right else None if text else "bars") for text, right in heads]  # fmt: skip
     rows = []
     for row in counted.to_dicts():
         bar = tag(
@@ -114,7 +116,7 @@ def _by_class(images: pl.DataFrame) -> Html:
         rows.append(tag("tr", tag("th", name_of(row["label"]), scope="row"), _count_cell(row["all"]), bar, numbers))
     sums = [int(counted[name].sum()) for name in ("all", "groups", *PARTS)]
     cells = [tag("td", f"{n:,}", class_="number") for n in sums]
-    foot = tag("tfoot", tag("tr", tag("th", "all", scope="row"), cells[0], tag("td"), cells[1:]))
+    foot = tag("tfoot", tag("tr", tag("th", "all", scope="row"), cells[0], tag("td", class_="bars"), cells[1:]))
     table = tag("table", tag("thead", tag("tr", head)), tag("tbody", rows), foot, class_="sortable classes")
     return more("Each class in each part", scrolling("Images of each class", table))
 
@@ -213,13 +215,17 @@ def _short(value: str | None) -> str:
 # ---- heat maps -------------------------------------------------------------------------------------------------------------
 
 
-def heat_section(heat_maps: Sequence[HeatMap], first: int) -> Section | None:
-    """Pictures beside what their prediction rests on; `first` is the number of their first in the page's table."""
-    if not heat_maps:
+def heat_section(heat_maps: Mapping[str, Sequence[HeatMap]], first: int) -> Section | None:
+    """Pictures of each part beside what their prediction rests on; `first` is the number of their first in the page's table."""
+    if not any(heat_maps.values()):
         return None
     intro = "Warm colours: where the network found what speaks for the class named above the map. A map shows where it looked, not why."
-    tiles = [_heat_tile(heat, first + k) for k, heat in enumerate(heat_maps)]
-    return Section("heat", "Where the network looked", join([tag("p", intro), tag("div", tiles, class_="strips")]), "Heat maps")
+    body: list[Content] = [tag("p", intro)]
+    for part, drawn in heat_maps.items():
+        tiles = [_heat_tile(heat, first + k) for k, heat in enumerate(drawn)]
+        body += [tag("h3", f"Of the {part_name(part)} images"), tag("div", tiles, class_="strips")]
+        first += len(drawn)
+    return Section("heat", "Where the network looked", join(body), "Heat maps")
 
 
 def _heat_tile(heat: HeatMap, number_: int) -> Html:
@@ -259,7 +265,7 @@ def _settings_table(rows: Sequence[SettingRow]) -> Html:
         tag("tr", tag("th", tag("code", row.name), scope="row"), tag("td", tag("code", row.value)), tag("td", row.meaning, class_="note"))
         for row in rows
     ]
-    return scrolling("Settings", tag("table", tag("thead", head), tag("tbody", body)))
+    return scrolling("Settings", tag("table", tag("thead", head), tag("tbody", body), class_="facts-table"))
 
 
 def _ledger(events: Sequence[Mapping[str, Any]]) -> Html:
@@ -273,7 +279,7 @@ def _ledger(events: Sequence[Mapping[str, Any]]) -> Html:
         for event in events
     ]
     head = tag("tr", [tag("th", text, scope="col") for text in ("When", "What", "")])
-    return scrolling("Ledger", tag("table", tag("thead", head), tag("tbody", rows)))
+    return scrolling("Ledger", tag("table", tag("thead", head), tag("tbody", rows), class_="facts-table"))
 
 
 def _facts(event: Mapping[str, Any]) -> str:

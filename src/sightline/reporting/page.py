@@ -50,6 +50,14 @@ class Section:
             raise ValueError(f"{self.name!r} is not a word that could be an anchor")
 
 
+_UNSCRIPTED = tag(
+    "noscript",
+    tag(
+        "p", "JavaScript is off: the text and the figures are here, but pictures, sorting and what opens on a click are not.", class_="told"
+    ),
+)
+
+
 def page(title: str, sections: Sequence[Section], *, data: Mapping[str, Any] | None = None, lead: Content = None, script: str = "") -> str:
     """The whole file.
 
@@ -73,7 +81,7 @@ def page(title: str, sections: Sequence[Section], *, data: Mapping[str, Any] | N
     body = [
         tag("a", "Skip to the content", class_="skip", href="#content"),
         _contents(title, sections),
-        tag("main", tag("header", tag("h1", tag("bdi", title)), lead), map(_section, sections), id="content"),
+        tag("main", tag("header", tag("h1", tag("bdi", title)), _UNSCRIPTED, lead), map(_section, sections), id="content"),
         tag("script", _json(data or {}), type="application/json", id="page-data"),
         *(tag("script", Html(source)) for source in scripts),
     ]

@@ -88,7 +88,7 @@ def make_pictures(
         side: of the longer side, in pixels; None: 128, and 96 where there are many.
     """
     wanted = list(dict.fromkeys(paths))
-    side = side or (SIDES[0] if len(wanted) <= FEW else SIDES[1])
+    side = side or side_of(wanted)
     numbers: dict[str, int] = {}
     places: dict[str, int] = {}
     missing: dict[str, str] = {}
@@ -109,6 +109,11 @@ def make_pictures(
         if done is not None:
             done(min(first + _CHUNK, len(wanted)), len(wanted))
     return Pictures(tuple(numbers), places, missing)
+
+
+def side_of(paths: Iterable[str]) -> int:
+    """The longer side of the thumbnails of these paths, in pixels: 128, and 96 where there are many."""
+    return SIDES[0] if len(set(paths)) <= FEW else SIDES[1]
 
 
 def from_folder(root: Path, digests: Mapping[str, str] | None = None, max_pixels: int = MAX_PIXELS, side: int = SIDES[0]) -> Read:

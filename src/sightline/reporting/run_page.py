@@ -9,7 +9,9 @@ Everything a run does not have (an audit, an embedding, repeats) is left out, wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from sightline.evaluation.embedding import Embedding
 from sightline.reporting.classes import classes_section, weak_section
 from sightline.reporting.confusions import matrix_data, matrix_section
 from sightline.reporting.embedding_page import embedding_data, embedding_script, embedding_section
@@ -27,14 +29,15 @@ from sightline.reporting.made import (
 )
 from sightline.reporting.page import Section, page
 from sightline.reporting.pictures import Pictures
-from sightline.reporting.words import count
+from sightline.reporting.words import count, part_name
 
 
 def run_page(facts: RunFacts, pictures: Pictures) -> str:
     """The whole file."""
     judged = facts.judged
     sections: list[Section | None] = []
-    data: dict[str, object] = {"pictures": [*pictures.table, *(heat.code for heat in facts.heat_maps)]}
+    maps = [heat.code for drawn in facts.heat_maps.values() for heat in drawn]
+    data: dict[str, object] = {"pictures": [*pictures.table, *maps]}
     if judged is not None:
         sections += [
             figures_section(facts, judged),
@@ -46,9 +49,10 @@ def run_page(facts: RunFacts, pictures: Pictures) -> str:
             repeats_section(facts),
         ]
         data |= matrix_data(judged, pictures)
-    if facts.embedding is not None:
-        sections.append(embedding_section(facts.embedding, pictures))
-        data["embedding"] = embedding_data(facts.embedding, pictures)
+    plane = next(iter(facts.embeddings.values()), None)
+    if plane is not None:
+        sections.append(_plane(facts, plane, pictures))
+        data["embedding"] = embedding_data(plane, pictures)
     sections += [
         heat_section(facts.heat_maps, len(pictures.table)),
         data_section(facts),
@@ -59,7 +63,17 @@ def run_page(facts: RunFacts, pictures: Pictures) -> str:
     ]
     there = [section for section in sections if section is not None]
     lead = join([headline(facts), _about(facts), _gone(pictures)])
-    return page(facts.name, there, data=data, lead=lead, script=embedding_script() if facts.embedding is not None else "")
+    return page(facts.name, there, data=data, lead=lead, script=embedding_script() if plane is not None else "")
+
+
+def _plane(facts: RunFacts, plane: Embedding, pictures: Pictures) -> Section:
+    """The plane of the first part that was drawn, and where those of the others are."""
+    part, *others = facts.embeddings
+    section = embedding_section(plane, pictures, f"The {part_name(part)} images as the network sees them")
+    if not others:
+        return section
+    files = [[" and " if k else "", tag("code", f"embedding/{other}/embedding.html")] for k, other in enumerate(others)]
+    return replace(section, body=join([section.body, tag("p", "Of other parts there is a page each: ", files, ".", class_="note")]))
 
 
 def wanted_pictures(facts: RunFacts) -> list[str]:
@@ -70,7 +84,7 @@ def wanted_pictures(facts: RunFacts) -> list[str]:
         wanted += [judged.predictions.ids[row] for row in chosen(judged.predictions)]
     flagged = audit_paths(facts.audit) if facts.audit is not None else []
     few = len(wanted) // 4  # the audit's come before the long tail of mistakes
-    laid_out = facts.embedding.paths if facts.embedding is not None else ()
+    laid_out = next((plane.paths for plane in facts.embeddings.values()), ())
     return [*wanted[:few], *flagged, *wanted[few:], *laid_out]
 
 
@@ -115,7 +129,7 @@ def _missing(facts: RunFacts) -> Html | None:
         name
         for name, there in (
             ("an audit of the images", facts.audit is not None),
-            ("an embedding", facts.embedding is not None),
+            ("an embedding", bool(facts.embeddings)),
             ("heat maps", bool(facts.heat_maps)),
             ("doubted labels", facts.suspects is not None),
         )

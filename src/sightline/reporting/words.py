@@ -49,6 +49,11 @@ def listing(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def part_name(part: str) -> str:
+    """What the images of a part of the split are called: test, validation, training; the name of a folder as it is."""
+    return {"val": "validation", "train": "training", "folds": "out-of-fold"}.get(part, part)
+
+
 def duration(seconds: float) -> str:
     """14 min 20 s"""
     whole = round(seconds)

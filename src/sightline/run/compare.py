@@ -22,7 +22,8 @@ from sightline.errors import DataError, RunError, SettingsError
 from sightline.evaluation.compare import compare as compare_answers
 from sightline.evaluation.predictions import Predictions
 from sightline.evaluation.text import comparison_report
-from sightline.run.folder import RunFolder
+from sightline.run.folder import RunFolder, refuse_among_images
+from sightline.run.repeats import seeds_text
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Comparison:
         return self.found | {"notes": list(self.notes)}
 
     def write(self, path: Path) -> None:
-        """As .json or .txt, by the suffix; raises SettingsError for others."""
+        """As .json or .txt, by the suffix; raises SettingsError for others, RunError for a place among the images of a run."""
+        for row in self.found["runs"]:
+            refuse_among_images(path, RunFolder.open(row["path"]).started()["folder"])
         kind = path.suffix.lower()
         if kind == ".json":
             files.write_json(path, self.to_json())
@@ -76,7 +79,7 @@ def compare(runs: Sequence[str | Path], split: str = "test") -> Comparison:
     found = compare_answers(answers)
     for row, run in zip(found["runs"], opened, strict=True):
         row["path"] = str(run.root)
-    return Comparison({"split": split} | found, tuple(_notes(found, split)))
+    return Comparison({"split": split} | found, (*_notes(found, split), *_seeds(opened, found, split)))
 
 
 def _names(runs: Sequence[RunFolder]) -> list[str]:
@@ -139,4 +142,17 @@ def _notes(found: Mapping[str, Any], split: str) -> list[str]:
         notes.append(f"Only the {found['n']:,} images that all have judged were compared; left out: {', '.join(left)}.")
     if split == "val":
         notes.append("val chose the epoch and the temperature of each run, so the one that tried more looks better than it is.")
+    return notes
+
+
+def _seeds(runs: Sequence[RunFolder], found: Mapping[str, Any], split: str) -> list[str]:
+    """Of runs that were trained with several seeds: that the first one is compared, and what the others are like."""
+    notes = []
+    for row, run in zip(found["runs"], runs, strict=True):
+        if run.seeds_summary.is_file():
+            seeds = files.read_json(run.seeds_summary)
+            all_of_them = f" ({seeds_text(seeds)})" if seeds["split"] == split else ""
+            notes.append(
+                f"Of {row['name']} the network of its first seed, {seeds['seeds'][0]}, was compared, not all of them{all_of_them}."
+            )
     return notes

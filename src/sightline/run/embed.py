@@ -1,6 +1,6 @@
 """A run's images as its network sees them, in the plane: table, picture and page.
 
-    done = embed("runs/flowers")                     RUN/embedding/embedding.{parquet,png,html}
+    done = embed("runs/flowers")                     RUN/embedding/test/embedding.{parquet,png,html}
     embedding = embed_rows(classifier, prepared, "test", limit=2000)      the numbers alone, for a report
 
 Only the network is asked; nothing is trained, and labels have no part in where an image lies.
@@ -19,18 +19,17 @@ from sightline.classifier import Classifier
 from sightline.data.batches import plain_batches
 from sightline.data.store import Pixels
 from sightline.errors import DataError, ModelError, SettingsError
-from sightline.evaluation.embedding import Embedding, embedding_picture, lay_out
+from sightline.evaluation.embedding import Embedding, lay_out
+from sightline.evaluation.embedding_picture import embedding_picture
 from sightline.models.features import listening
 from sightline.models.head import Network
 from sightline.randomness import stream
 from sightline.reporting.embedding_page import embedding_page
 from sightline.reporting.pictures import Read, make_pictures
 from sightline.run.evaluate import EVAL_BATCH, reopen
-from sightline.run.folder import RunFolder
+from sightline.run.folder import PARTS, RunFolder
 from sightline.run.prepare import Prepared
 from sightline.run.progress import Screen
-
-PARTS = ("test", "val", "train")
 
 MOST = 5_000
 """Images that are drawn unless more are asked for: t-SNE of 5,000 takes about 20 s, and more points hide each other."""
@@ -67,7 +66,7 @@ class Embedded:
 
 
 def embed(run: str | Path, split: str = "test", method: str = "tsne", seed: int = 0, limit: int = MOST) -> Embedded:
-    """Writes RUN/embedding: `embedding.parquet`, `embedding.png`, `embedding.html` and, last, `embedding.json`.
+    """Writes RUN/embedding/SPLIT: `embedding.parquet`, `embedding.png`, `embedding.html` and, last, `embedding.json`.
 
     Args:
         split: "test", "val" or "train".
@@ -80,12 +79,16 @@ def embed(run: str | Path, split: str = "test", method: str = "tsne", seed: int 
         DataError: the part has no images.
         SettingsError: the split or method is unknown, or the method is not installed.
     """
+    check_part(split)
     opened = RunFolder.open(run)
     classifier = Classifier.load(opened.root)
     with Screen() as screen:
         prepared = reopen(opened, opened.read_config(), screen)
-    found = embed_rows(classifier, prepared, split, limit, method, seed)
-    done = Embedded(found, opened.root / "embedding")
+        if not len(prepared.split.rows(split)):
+            raise DataError(f"There is no {split} part to draw: the split gave it no image.{opened.other_parts()}")
+        with screen.step(f"laying out {split} images in the plane"):
+            found = embed_rows(classifier, prepared, split, limit, method, seed)
+    done = Embedded(found, opened.embedding(split))
     files.make_folder(done.folder)
     title = f"{opened.root.resolve().name}: {split} images as the network sees them"
     files.write_atomic(done.table, found.frame().write_parquet)
@@ -97,18 +100,23 @@ def embed(run: str | Path, split: str = "test", method: str = "tsne", seed: int 
     return done
 
 
+def check_part(split: str) -> None:
+    """Raises SettingsError where there is no such part of a split."""
+    if split not in PARTS:
+        raise SettingsError(f"--split must be test, val or train, not {split}.")
+
+
 def embed_rows(classifier: Classifier, prepared: Prepared, split: str, limit: int = 2000, method: str = "tsne", seed: int = 0) -> Embedding:
     """Where at most `limit` images of a part lie; of more, a sample drawn from the seed, in the order of the table.
 
+    Args:
+        split: a part that has images.
+
     Raises:
-        DataError: the part has no images.
         SettingsError: the split or method is unknown, or the method is not installed.
     """
-    if split not in PARTS:
-        raise SettingsError(f"--split must be test, val or train, not {split}.")
+    check_part(split)
     rows = prepared.split.rows(split)
-    if not len(rows):
-        raise DataError(f"There is no {split} part to draw: the split gave it no image.")
     chosen = sampled(rows, limit, seed)
     features, probabilities = _asked(classifier, prepared.pixels, chosen)
     layout = lay_out(features, method, seed)

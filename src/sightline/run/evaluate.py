@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline import files
-from sightline.classifier import Classifier
+from sightline import files, processes
+from sightline.classifier import Answers, Classifier
 from sightline.config import Config
 from sightline.data.batches import image_keys, plain_batches
 from sightline.data.corrections import as_used
 from sightline.data.images import pixel_digest
 from sightline.data.split import Split
-from sightline.data.store import open_pixels
+from sightline.data.store import PixelFiles, PixelStore, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.errors import DataError, RunError, SettingsError
 from sightline.evaluation.calibration import softmax
@@ -113,6 +113,11 @@ def reopen(run: RunFolder, config: Config, screen: Screen | None = None, accept_
     table, pixels = open_pixels(scan(source), side, limits(config), screen.counter("decoding") if screen else None)
     if accept_changes:
         return _with_changes(run, divide(table, pixels, config.with_values({"data.corrections": None, "data.correct_test": False})))
+    return as_recorded(run, table, pixels)
+
+
+def as_recorded(run: RunFolder, table: ImageTable, pixels: PixelStore | PixelFiles) -> Prepared:
+    """A decoded table with the split, twins and labels of the run's `images.parquet`; raises RunError where images differ."""
     _refuse_changes(run, table)
     table = _as_it_was(table, run.read_images())
     known = table.usable.select("path").join(run.read_images(), on="path", how="left", maintain_order="left")
@@ -182,15 +187,47 @@ def _refuse_changes(run: RunFolder, table: ImageTable) -> None:
 
 
 def evaluate_part(classifier: Classifier, prepared: Prepared, split: str, place: Path, views: int = 1) -> dict[str, Any]:
-    """Figures of one part of a split, written to `place`; with `views` above 1, of test-time augmentation."""
+    """Figures of one part of a split, written to `place`; with `views` above 1, of test-time augmentation.
+
+    Of several processes each computes the answers for its share of the images, and the main one writes.
+    """
     rows = prepared.split.rows(split)
     if not len(rows):
         raise DataError(f"There is no {split} part to evaluate: the split gave it no image.")
     size = max(1, EVAL_BATCH // views)
-    batches = plain_batches(prepared.pixels, rows, classifier.preprocess.view, size, classifier.device.torch_device, views)
-    logits, novelty = classifier.scored(batches, views)
+    own = rows[processes.share().of(len(rows))]
+    batches = plain_batches(prepared.pixels, own, classifier.preprocess.view, size, classifier.device.torch_device, views)
+    logits, novelty = whole_answers(*classifier.scored(batches, views), len(rows))
     ids = tuple(prepared.table.usable["path"].gather(rows))
-    return write_figures(classifier, ids, logits, novelty, prepared.labels[rows], prepared.split.twins[rows], place, views)
+    twins = prepared.split.twins[rows]
+    return processes.from_main(lambda: write_figures(classifier, ids, logits, novelty, prepared.labels[rows], twins, place, views))
+
+
+def whole_answers(
+    logits: npt.NDArray[np.float32], novelty: npt.NDArray[np.float64] | None, count: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64] | None]:
+    """The answers for all `count` images from each process's share of them."""
+    return processes.rows(logits, count), None if novelty is None else processes.rows(novelty, count)
+
+
+def classify(classifier: Classifier, paths: Sequence[Path], views: int) -> Answers:
+    """What `Classifier.classify` says of all files; of several processes each looks at its share, and all get the whole."""
+    own = processes.share().of(len(paths))
+    answers = classifier.classify(paths[own], views)
+    if processes.world() == 1:
+        return answers
+    unreadable = {own.start + i: reason for i, reason in answers.unreadable.items()}
+    unreadable = {i: reason for part in processes.gathered(unreadable) for i, reason in part.items()}
+    readable = np.array([i for i in range(len(paths)) if i not in unreadable], dtype=np.int64)
+    # Shares of the readable ones may be of any size: they stand in rows of all, and those left empty are taken out.
+    logits = np.zeros((own.stop - own.start, len(classifier.classes)), dtype=np.float32)
+    logits[answers.readable] = answers.logits
+    novelty = None
+    if answers.novelty is not None:
+        novelty = np.zeros(len(logits))
+        novelty[answers.readable] = answers.novelty
+    logits, novelty = whole_answers(logits, novelty, len(paths))
+    return classifier.answers(tuple(paths), readable, logits[readable], unreadable, None if novelty is None else novelty[readable])
 
 
 def write_figures(
@@ -241,7 +278,21 @@ def _evaluate_folder(run: Path, folder: Path, out: str | Path | None, views: int
         frame = frame.filter(pl.col("label").is_in(list(known)))
     if frame.is_empty():
         raise DataError(f"{folder} has none of the classes that the classifier knows: {', '.join(classifier.classes[:8])}.")
-    answers = classifier.classify([table.root / path for path in frame["path"]], views)
+    answers = classify(classifier, [table.root / path for path in frame["path"]], views)
+    return processes.from_main(lambda: _write_folder(run, classifier, table, frame, answers, out, screen, views))
+
+
+def _write_folder(
+    run: Path,
+    classifier: Classifier,
+    table: ImageTable,
+    frame: pl.DataFrame,
+    answers: Answers,
+    out: str | Path | None,
+    screen: Screen,
+    views: int,
+) -> dict[str, Any]:
+    folder, known = table.root, {name: i for i, name in enumerate(classifier.classes)}
     if answers.unreadable:
         first = answers.paths[min(answers.unreadable)]
         screen.say(f"{len(answers.unreadable)} images cannot be read and are left out, such as {first}.")

@@ -1,6 +1,6 @@
 """Where the network looked: heat maps beside the pictures, for mistakes and for right answers.
 
-    done = explain("runs/flowers", images=24)        RUN/explain/{001.webp, ..., explain.json, explain.png}
+    done = explain("runs/flowers", images=24)        RUN/explain/test/{001.webp, ..., explain.json, .png}
 
 Half are mistakes, the surest first, where there are so many; the others are right answers, a class after the other. A
 mistake has two maps: what spoke for the class that was named, and what there was for the true one.
@@ -29,8 +29,9 @@ from sightline.models.explain import MapLayer, heat_maps, map_layer
 from sightline.models.head import Network
 from sightline.randomness import stream
 from sightline.run.evaluate import EVAL_BATCH, reopen
-from sightline.run.folder import RunFolder
+from sightline.run.folder import PARTS, RunFolder
 from sightline.run.prepare import Prepared
+from sightline.run.progress import Screen
 
 SIDE = 192
 """Pixels of a panel's longer side."""
@@ -54,12 +55,13 @@ class Explained:
     def text(self) -> str:
         """For the terminal."""
         wrong = sum(row["label"] != row["predicted"] for row in self.rows)
-        grid = f"{self.layer.side} x {self.layer.side} places"
-        return f"{len(self.rows)} heat maps ({wrong} of mistakes) from {self.layer.name}, {grid}\n\nSheet       {self.sheet}"
+        count = "1 heat map" if len(self.rows) == 1 else f"{len(self.rows)} heat maps"
+        grid = f"Each has {self.layer.side} x {self.layer.side} places, as many as the network's last map of the picture"
+        return f"{count}, {wrong} of mistakes. {grid} (its layer {self.layer.name}).\n\nSheet       {self.sheet}"
 
 
 def explain(run: str | Path, split: str = "test", images: int = 24) -> Explained:
-    """Writes RUN/explain: a WebP a picture, `explain.png` and, last, `explain.json`.
+    """Writes RUN/explain/SPLIT: a WebP a picture, `explain.png` and, last, `explain.json`.
 
     Args:
         split: "test", "val" or "train".
@@ -71,20 +73,23 @@ def explain(run: str | Path, split: str = "test", images: int = 24) -> Explained
         ModelError: the network has no layer that is a map of the picture.
         SettingsError: the split is unknown.
     """
-    if split not in ("test", "val", "train") or images < 1:
+    if split not in PARTS or images < 1:
         raise SettingsError(f"explain takes a split (test, val or train) and 1 image or more, not {split} and {images}.")
     opened = RunFolder.open(run)
     classifier = Classifier.load(opened.root)
-    prepared = reopen(opened, opened.read_config())
-    rows = prepared.split.rows(split)
-    if not len(rows):
-        raise DataError(f"There is no {split} part to explain: the split gave it no image.")
-    predictions = _predictions(opened, classifier, prepared, split, rows)
-    chosen = choose_images(predictions, images)
-    layer, strips, cold = _strips(classifier, prepared, rows[chosen], predictions, chosen)
+    with Screen() as screen:
+        prepared = reopen(opened, opened.read_config(), screen)
+        rows = prepared.split.rows(split)
+        if not len(rows):
+            raise DataError(f"There is no {split} part to explain: the split gave it no image.{opened.other_parts()}")
+        with screen.step(f"drawing heat maps of {split} images"):
+            predictions = _predictions(opened, classifier, prepared, split, rows)
+            chosen = choose_images(predictions, images)
+            layer, strips, cold = _strips(classifier, prepared, rows[chosen], predictions, chosen)
     described = [_described(predictions, int(i), number, cold[number - 1]) for number, i in enumerate(chosen, 1)]
-    _write(opened.root / "explain", described, strips, f"{opened.root.resolve().name}: where the network looked ({split})")
-    return Explained(described, opened.root / "explain", layer)
+    folder = opened.explanation(split)
+    _write(folder, described, strips, f"{opened.root.resolve().name}: where the network looked ({split})")
+    return Explained(described, folder, layer)
 
 
 def choose_images(predictions: Predictions, images: int) -> npt.NDArray[np.int64]:

@@ -1,25 +1,28 @@
 """A run whose data is ready: trained, calibrated, saved and judged.
 
     metrics, notes = Fit(folder, given, reads, recipe, prepared, screen).go()
+    fitted = Fit(folder, given, reads, recipe, prepared, screen, listen=heard).fit()        trained only, as a trial is
 
-It goes on from the newest checkpoint of the run folder, where there is one.
+It goes on from the newest checkpoint of the run folder, where there is one. Of torchrun's processes all train and answer,
+each its share; the main one writes and speaks.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sightline import files
+from sightline import files, processes
 from sightline.classifier import Classifier
 from sightline.config import Config, show, to_yaml
 from sightline.data.albumentations_file import load_albumentations
@@ -28,11 +31,12 @@ from sightline.errors import Interrupted, SettingsError, TrainingError
 from sightline.evaluation.curves import curves_picture, range_picture
 from sightline.models.preprocess import Preprocess
 from sightline.models.small_maps import speed_up
+from sightline.run.budget import Deadline, epochs_that_fit
 from sightline.run.evaluate import evaluate_part
 from sightline.run.folder import RunFolder
 from sightline.run.phases import never_begun, notes_of, plan_phases, settled_phases
 from sightline.run.prepare import Prepared, limits
-from sightline.run.progress import Screen
+from sightline.run.progress import Screen, TrainingScreen
 from sightline.run.settle import Recipe, choose_view, settled_values
 from sightline.run.stages import loop_phase, shift_of
 from sightline.run.task import Planned, Task, train_batches
@@ -40,10 +44,39 @@ from sightline.run.thresholds import choose_thresholds
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.loop import Interruption, Plan, Reporter, Row, Trainer
 
+if TYPE_CHECKING:
+    from sightline.run.board import Board
+
+TRIAL_SECONDS = 20.0
+"""Seconds between the checkpoints of a trial: what it loses at most, beside the epoch that runs, when its worker is killed."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, before it is made a classifier.
+
+    Attributes:
+        shift: what is added to its logits, if anything is.
+        kept: the epoch whose weights it has, from 0.
+        notes: sentences that the user should have seen.
+    """
+
+    task: Task
+    config: Config
+    history: list[Row]
+    kept: int
+    shift: npt.NDArray[np.float32] | None
+    notes: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Fit:
-    """A run whose data is ready."""
+    """A run whose data is ready.
+
+    Attributes:
+        listen: hears of each epoch of a trial; what it raises ends training.
+        deadline: when training must be over; the epochs are then as many as fit.
+    """
 
     folder: RunFolder
     given: dict[str, Any]
@@ -52,9 +85,19 @@ class Fit:
     prepared: Prepared
     screen: Screen
     transform: Callable[[Any], Any] | None = None
+    listen: Callable[[Row], None] | None = None
+    deadline: Deadline | None = None
 
     def go(self) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
         """Trains, fits the temperature, saves the classifier and judges it; gives the figures, and what the user should know."""
+        fitted = self.fit()
+        classifier = self._classifier(fitted.task, fitted.config, fitted.shift)
+        metrics = self._judge(classifier, fitted.config)
+        self.folder.note("finished")
+        return metrics, fitted.notes
+
+    def fit(self) -> Fitted:
+        """Trains, from the newest checkpoint where there is one."""
         recipe, device = self.recipe, self.recipe.device
         view = choose_view(recipe, self.prepared)
         network = recipe.built.network.to(device.torch_device).to(memory_format=device.memory_format)
@@ -74,19 +117,20 @@ class Fit:
             trainer = self._trainer(task, planned)
         config = planned[0].config
         repeats = config.with_values({"phases": settled_phases(given, planned)})
-        files.write_text(self.folder.config, to_yaml(repeats, self.reads | {"phases"}))
+        if processes.is_main():
+            files.write_text(self.folder.config, to_yaml(repeats, self.reads | {"phases"}))
         notes = notes_of(planned)
         for line in notes:
             self.screen.say(line)
-        self._fit(trainer, task, planned)
+        self._fit(trainer, task, planned, given)
+        if self.deadline is not None:
+            repeats = repeats.with_values({"train.epochs": trainer.plan.epochs})
+            files.write_text(self.folder.config, to_yaml(repeats, self.reads | {"phases"}))
         for line in (more := never_begun(planned, trainer.progress.epoch)):
             self.screen.say(line)
         kept = trainer.progress.best_epoch if config.train.restore_best else trainer.progress.epoch - 1
         shift = shift_of(next(one for one in reversed(planned) if one.epochs.start <= (kept or 0)).config, task.counts)
-        classifier = self._classifier(task, config, shift)
-        metrics = self._judge(classifier, config)
-        self.folder.note("finished")
-        return metrics, (*notes, *more)
+        return Fitted(task, config, trainer.progress.history, kept or 0, shift, (*notes, *more))
 
     def _pipeline(self) -> Pipeline | None:
         """What makes the training views in place of augment.policy, if anything does."""
@@ -107,12 +151,14 @@ class Fit:
 
     def _trainer(self, task: Task, planned: Sequence[Planned]) -> Trainer:
         phases = [loop_phase(task, one) for one in planned]
-        return Trainer(task.network, phases, Plan.of(planned[0].config.train), task.device, Checkpoints(self.folder.checkpoints))
+        checkpoints = Checkpoints(self.folder.checkpoints, None if self.listen is None else TRIAL_SECONDS)
+        return Trainer(task.network, phases, Plan.of(planned[0].config.train), task.device, checkpoints)
 
     def _measured_rate(self, trainer: Trainer, task: Task, planned: Sequence[Planned]) -> dict[str, Any]:
         """The learning-rate range test: its picture, and the rate that `train.lr=auto` takes."""
         found = trainer.range_test()
-        range_picture(found, self.folder.lr_range)
+        if processes.is_main():
+            range_picture(found, self.folder.lr_range)
         self.folder.note("measured rate", lr=found.suggestion)
         if found.suggestion is None:
             self.screen.say(f"The range test found no rate at which the loss falls; see {self.folder.lr_range}.")
@@ -123,10 +169,13 @@ class Fit:
         )
         return {"train.lr": found.suggestion} if taken else {}
 
-    def _fit(self, trainer: Trainer, task: Task, planned: Sequence[Planned]) -> None:
+    def _fit(self, trainer: Trainer, task: Task, planned: Sequence[Planned], given: dict[str, Any]) -> None:
         config, folder = planned[0].config, self.folder
-        drawn = self.screen.reporter(config.train.epochs, len(planned[0].order))
-        reporter = _Recorder(folder, trainer, drawn, config, task, planned)
+        reporter: _Recorder | _Nobody = _Nobody()
+        if processes.is_main():
+            drawn = self.screen.reporter(config.train.epochs, len(planned[0].order))
+            listen = self.listen if self.deadline is None else self._keep_to(self.deadline, trainer, task, given, drawn)
+            reporter = _Recorder(folder, trainer, drawn, config, task, planned, listen)
         command = f"sightline train --resume {folder.root}"
         try:
             with _stop_signals() as should_stop:
@@ -140,9 +189,32 @@ class Fit:
         finally:
             reporter.close()
         folder.write_history(history)
-        curves_picture(history, folder.curves, phase_labels(planned))
+        if self.listen is None and processes.is_main():
+            curves_picture(history, folder.curves, phase_labels(planned))
         best = trainer.progress
         folder.note("trained", epochs=len(history), best_epoch=(best.best_epoch or 0) + 1, best_value=best.best_value)
+
+    def _keep_to(
+        self, deadline: Deadline, trainer: Trainer, task: Task, given: dict[str, Any], drawn: TrainingScreen
+    ) -> Callable[[Row], None]:
+        """Hears of each epoch, and moves the last one so that training ends in time."""
+        ended = [time.perf_counter()]
+
+        def heard(row: Row) -> None:
+            ended.append(time.perf_counter())
+            done, before = row["epoch"], trainer.plan.epochs
+            last = ended[-4:]  # of three epochs, because a machine has slow moments
+            expected = sum(deadline.plan.cost.epoch(e, before, deadline.plan.val) for e in range(done - len(last) + 1, done))
+            slowness = (last[-1] - last[0]) / expected
+            epochs = epochs_that_fit(done, before, deadline.plan, slowness, deadline.left())
+            if epochs != before:
+                self.screen.say(f"Epochs take {slowness:.0%} of the time planned: training ends with epoch {epochs}, not {before}.")
+                planned = plan_phases({**given, "train.epochs": epochs}, task)
+                trainer.replan([loop_phase(task, one) for one in planned], Plan.of(planned[0].config.train))
+                drawn.end_with(epochs, len(planned[0].order))
+                self.folder.note("budget", values={"train.epochs": epochs})
+
+        return heard
 
     def _classifier(self, task: Task, config: Config, shift: npt.NDArray[np.float32] | None) -> Classifier:
         """Fits the temperature and the thresholds on val, and saves the classifier."""
@@ -170,14 +242,15 @@ class Fit:
             found.sets,
             found.novelty,
         )
-        classifier.save(self.folder.classifier)
+        if processes.is_main():
+            classifier.save(self.folder.classifier)
         return classifier
 
     def _judge(self, classifier: Classifier, config: Config) -> dict[str, dict[str, Any]]:
         """Figures on val, and once on test where there is one and it may be read."""
         folder, prepared = self.folder, self.prepared
         found = {"val": evaluate_part(classifier, prepared, "val", folder.evaluation("val"))}
-        if config.train.tensorboard:
+        if config.train.tensorboard and processes.is_main():
             _draw_figures(folder, config.train.epochs, found["val"])
         tests = int((prepared.split.part == "test").sum())
         if config.train.judge and tests:
@@ -205,11 +278,33 @@ def phase_labels(planned: Sequence[Planned]) -> list[tuple[int, str]]:
     return [(one.phase.first, ", ".join(f"{k}={show(v)}" for k, v in one.phase.changed.items())) for one in planned[1:]]
 
 
+class _Nobody:
+    """The reporter of a process that does not speak."""
+
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+        pass
+
+    def epoch(self, row: Row) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class _Recorder:
     """A reporter that writes `history.csv` and TensorBoard's files, and passes everything on to the screen."""
 
-    def __init__(self, run: RunFolder, trainer: Trainer, screen: Reporter, config: Config, task: Task, planned: Sequence[Planned]) -> None:
-        self.run, self.trainer, self.screen = run, trainer, screen
+    def __init__(
+        self,
+        run: RunFolder,
+        trainer: Trainer,
+        screen: Reporter,
+        config: Config,
+        task: Task,
+        planned: Sequence[Planned],
+        listen: Callable[[Row], None] | None = None,
+    ) -> None:
+        self.run, self.trainer, self.screen, self.listen = run, trainer, screen, listen
         self.log_weights = config.train.log_weights
         self.board = None
         if config.train.tensorboard:
@@ -228,13 +323,17 @@ class _Recorder:
     def epoch(self, row: Row) -> None:
         self.run.write_history(self.trainer.progress.history)
         self.screen.epoch(row)
-        if self.board is None:
-            return
-        self.board.scalars(row, self.trainer.rates())
+        if self.board is not None:
+            self._draw(self.board, row)
+        if self.listen is not None:
+            self.listen(row)
+
+    def _draw(self, board: Board, row: Row) -> None:
+        board.scalars(row, self.trainer.rates())
         if self.log_weights is not None and (row["epoch"] % self.log_weights == 0 or row["epoch"] == 1):
             network = self.trainer.network
             gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-            self.board.histograms(network, row["epoch"], gradients)
+            board.histograms(network, row["epoch"], gradients)
 
     def close(self) -> None:
         if self.board is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import glob
 import io
 import time
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,12 @@ from typing import Any
 
 import polars as pl
 
-from sightline import files
+from sightline import files, processes
 from sightline.config import Config
 from sightline.errors import DiskError, RunError, SettingsError
+
+PARTS = ("test", "val", "train")
+"""Parts of a split, in the order in which a person asks for them."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,19 @@ class RunFolder:
         except OSError as error:
             raise DiskError(f"{path} cannot be made: {error.strerror}. Choose another place with --run.") from None
         return cls(path)
+
+    @classmethod
+    def of_job(cls, job: str | None, root: str | Path | None, source: Path) -> Path | None:
+        """The run that a job of torchrun has begun and that can go on, when its agent starts it again; None where there is none."""
+        if job is None:
+            return None
+        base = source.resolve().stem or "run"
+        for place in [Path(root)] if root is not None else sorted(Path("runs").glob(f"{glob.escape(base)}-*"), reverse=True):
+            if (place / "config.yaml").exists() and (place / "ledger.jsonl").is_file():
+                found = cls(place)
+                if any(event.get("job") == job for event in [*found.events("started"), *found.events("resumed")]):
+                    return place
+        return None
 
     @classmethod
     def open(cls, root: str | Path) -> RunFolder:
@@ -119,9 +136,47 @@ class RunFolder:
         """All that predict, export and serve need."""
         return self.root / "classifier"
 
+    @property
+    def report(self) -> Path:
+        """The page that shows all of it."""
+        return self.root / "report.html"
+
+    @property
+    def labels(self) -> Path:
+        """Labels that look wrong: `suspects.csv`, `labels.html`."""
+        return self.root / "labels"
+
+    @property
+    def folds(self) -> Path:
+        """A run folder a fold: 1, 2, ..."""
+        return self.root / "folds"
+
+    @property
+    def seeds(self) -> Path:
+        """A run folder for each seed after the first: 1, 2, ..."""
+        return self.root / "seeds"
+
+    @property
+    def seeds_summary(self) -> Path:
+        """Mean and spread of the figures over the seeds."""
+        return self.root / "seeds.json"
+
     def evaluation(self, split: str) -> Path:
         """Where the figures of a part of the split go."""
         return self.root / "evaluation" / split
+
+    def embedding(self, split: str) -> Path:
+        """Where the plane of a part of the split goes."""
+        return self.root / "embedding" / split
+
+    def explanation(self, split: str) -> Path:
+        """Where the heat maps of a part of the split go."""
+        return self.root / "explain" / split
+
+    def other_parts(self) -> str:
+        """What to look at instead, where the run has no part of that name: a sentence that begins with a space."""
+        judged = f", or at what a fold judged: RUN = {self.folds / '1'}" if (self.folds / "1" / "ledger.jsonl").exists() else ""
+        return f" Look at another part (`--split val`){judged}."
 
     # ---- settings, ledger, tables ------------------------------------------------------------------------------------
 
@@ -147,15 +202,18 @@ class RunFolder:
         return found[0]
 
     def note(self, event: str, **facts: Any) -> None:
-        """Adds a line to the ledger."""
-        files.append_line(self.ledger, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
+        """Adds a line to the ledger; of several processes the main one does."""
+        if processes.is_main():
+            files.append_line(self.ledger, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The ledger's lines of one kind, oldest first."""
         return [line for line in files.read_lines(self.ledger) if isinstance(line, dict) and line.get("event") == name]
 
     def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
-        """`history.csv`, whole."""
+        """`history.csv`, whole; of several processes the main one writes it."""
+        if not processes.is_main():
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
@@ -174,9 +232,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one process at a time trains in a run folder; raises RunError where another does."""
+        """Only one process at a time trains in a run folder, or torchrun's together; raises RunError where another does."""
         import fcntl
 
+        if not processes.is_main():
+            yield
+            return
         with self._advice(), files.disk_errors(self.root), (self.root / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -185,10 +246,10 @@ class RunFolder:
             yield
 
 
-def refuse_among_images(place: Path, images: str | Path) -> None:
+def refuse_among_images(place: Path, images: str | Path, option: str = "--out") -> None:
     """Raises RunError where a place to write to lies in the user's folder."""
     if Path(images).is_dir() and place.expanduser().resolve().is_relative_to(Path(images).resolve()):
-        raise RunError(f"{place} would lie among the images of {images}, which is never written to: choose another place with --out.")
+        raise RunError(f"{place} would lie among the images of {images}, which is never written to: choose another place with {option}.")
 
 
 def _clear_unready(path: Path) -> None:

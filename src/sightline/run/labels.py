@@ -25,7 +25,7 @@ from sightline.data.corrections import decided
 from sightline.errors import RunError, SettingsError
 from sightline.evaluation.label_errors import LabelErrors, find_label_errors
 from sightline.evaluation.predictions import Predictions
-from sightline.reporting.labels_page import HALF, Suspect, labels_page
+from sightline.reporting.labels_page import Suspect, false_alarms, labels_page
 from sightline.reporting.pictures import Pictures, from_folder, make_pictures
 from sightline.run.folder import RunFolder, refuse_among_images
 from sightline.run.progress import Screen
@@ -35,9 +35,6 @@ MOST = 300
 
 FEW = 5
 """Judged images of a class below which its own threshold is hardly one."""
-
-ABLE = 0.7
-"""Agreement with the labels below which most flags were false alarms (planted errors, simpsons-28px and its long tail)."""
 
 TOP = 5  # classes shown with their probabilities
 SIDE = 320  # pixels of a picture: enough to decide by
@@ -54,6 +51,7 @@ class LabelReview:
             `likely_probability`.
         judged: images whose labels could be judged.
         images: images that the run uses.
+        trust: a sentence on how many of the flags to expect to be false.
         notes: sentences on what was judged and what was not.
     """
 
@@ -61,6 +59,7 @@ class LabelReview:
     suspects: pl.DataFrame
     judged: int
     images: int
+    trust: str
     notes: tuple[str, ...]
 
     @property
@@ -74,7 +73,7 @@ class LabelReview:
         share = f" ({100 * count / self.judged:.1f} %)" if count else ""
         lines = [f"{count:,} of {self.judged:,} judged labels look wrong{share}.", *self.notes]
         if count:
-            lines += [HALF, "", *_table(self.suspects.head(10)), ""]
+            lines += [self.trust, "", *_table(self.suspects.head(10)), ""]
             if count > 10:
                 lines += [f"and {count - 10:,} more in {self.place / 'suspects.csv'}"]
             lines += [f"Review  {self.page}", "Then    sightline train FOLDER data.corrections=corrections.csv"]
@@ -104,15 +103,16 @@ def labels(run: str | Path, out: str | Path | None = None, most: int = MOST) -> 
         refuse_among_images(Path(out), opened.started()["folder"])
     images = opened.read_images().filter(pl.col("split").is_in(["train", "val", "test"]))
     judged, by_folds = _judged(opened)
+    judged = _used(judged, images)
     assert judged.labels is not None
     found = find_label_errors(judged.probabilities, judged.labels)
     settled = decided(opened.corrections)
     rows = np.array([row for row in found.ranked() if judged.ids[row] not in settled], dtype=np.int64)
     suspects = _frame(judged, found, rows, images)
     notes = [*_scope(opened, images, judged, by_folds), *_doubts(judged), *_settled(settled, found, judged)]
-    place = Path(out) if out is not None else opened.root / "labels"
+    place = Path(out) if out is not None else opened.labels
     files.make_folder(place)
-    review = LabelReview(place, suspects, len(judged), len(images), tuple(notes))
+    review = LabelReview(place, suspects, len(judged), len(images), false_alarms(_agreement(judged)), tuple(notes))
     files.write_text(place / "suspects.csv", suspects.write_csv())
     files.write_text(review.page, _page(opened, review, images, judged, found, rows[:most]))
     return review
@@ -144,6 +144,14 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(tuple(ids[first]), probabilities, parts[0].classes, labels)
 
 
+def _used(judged: Predictions, images: pl.DataFrame) -> Predictions:
+    """Those of images that the run uses: a fold judges what the run's corrections drop, as they never change its judge."""
+    used = set(images["path"])
+    rows = np.array([row for row, name in enumerate(judged.ids) if name in used], dtype=np.int64)
+    labels = None if judged.labels is None else judged.labels[rows]
+    return Predictions(tuple(judged.ids[row] for row in rows), judged.probabilities[rows], judged.classes, labels)
+
+
 def _scope(run: RunFolder, images: pl.DataFrame, judged: Predictions, by_folds: bool) -> list[str]:
     """What could not be judged, and what would judge it."""
     left = images.filter(~pl.col("path").is_in(list(judged.ids)))
@@ -152,7 +160,7 @@ def _scope(run: RunFolder, images: pl.DataFrame, judged: Predictions, by_folds: 
     if by_folds:
         return [f"{len(left):,} images were in no fold and are not judged, of {_names(left['label'].unique().to_list())}."]
     folder = run.started()["folder"]
-    one = " train.seeds=1" if (run.root / "seeds.json").exists() else ""
+    one = " train.seeds=1" if run.seeds_summary.exists() else ""
     command = f"sightline train {_quoted(folder)} -c {_quoted(run.config)}{one} split.folds=5"
     return [
         f"The {len(left):,} images of train are not judged: a network repeats the labels that it was trained on, right or wrong. "
@@ -160,17 +168,17 @@ def _scope(run: RunFolder, images: pl.DataFrame, judged: Predictions, by_folds: 
     ]
 
 
+def _agreement(judged: Predictions) -> float:
+    """Share of the judged labels that the network would give too."""
+    return float(np.mean(judged.predicted() == judged.labels)) if len(judged) else 0.0
+
+
 def _doubts(judged: Predictions) -> list[str]:
     """How far to trust the flags."""
     assert judged.labels is not None
-    agree = float(np.mean(judged.predicted() == judged.labels)) if len(judged) else 0.0
     counts = np.bincount(judged.labels, minlength=len(judged.classes))
     few = [name for name, n in zip(judged.classes, counts, strict=True) if n < FEW]
-    notes = [f"The network agrees with {100 * agree:.1f} % of the judged labels."]
-    if agree < ABLE:
-        notes.append(
-            "It is often wrong itself, so expect most flags to be false alarms: the worst come first, stop when they turn out right."
-        )
+    notes = [f"The network agrees with {100 * _agreement(judged):.1f} % of the judged labels."]
     if few:
         notes.append(f"Fewer than {FEW} judged images, so hardly to be judged: {_names(few)}.")
     return notes
@@ -237,7 +245,7 @@ def _page(
         pictures = _pictures(paths, root, images, screen)
     left = len(review.suspects) - len(rows)
     more = [f"The {left:,} least suspicious are in suspects.csv only."] if left else []
-    return labels_page(source.name, _key(run), judged.classes, suspects, samples, pictures, [*review.notes, *more])
+    return labels_page(source.name, _key(run), judged.classes, suspects, samples, pictures, review.trust, [*review.notes, *more])
 
 
 def _suspect(judged: Predictions, found: LabelErrors, row: int, split: str | None) -> Suspect:

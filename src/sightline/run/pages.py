@@ -22,7 +22,7 @@ EXPLAINED = 12
 
 
 def write_pages(run: RunFolder, screen: Screen) -> Path:
-    """RUN/embedding, RUN/explain and RUN/report.html, of test where it was judged, else of val; what cannot be had is told."""
+    """RUN/embedding/PART, RUN/explain/PART and RUN/report.html, of test where it was judged, else of val; what cannot be had is told."""
     part = "test" if (run.evaluation("test") / "metrics.json").exists() else "val"
     for make in (lambda: embed(run.root, part, limit=DRAWN), lambda: explain(run.root, part, images=EXPLAINED)):
         try:

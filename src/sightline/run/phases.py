@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from sightline import processes
 from sightline.config import Config, Phase, build, phases_of, show
 from sightline.data.batches import Order
 from sightline.errors import SettingsError
@@ -105,7 +106,7 @@ def settled_phases(given: Mapping[str, Any], planned: Sequence[Planned]) -> tupl
 
 def _values_of(config: Config) -> dict[str, Any]:
     """What is settled for each phase."""
-    paths = (*PLAIN, "train.label_smoothing", "train.lr", "train.prefix", "augment.views")
+    paths = (*PLAIN, "train.label_smoothing", "train.lr", "train.first_size", "train.prefix", "augment.views")
     return {path: getattr(getattr(config, path.partition(".")[0]), path.partition(".")[2]) for path in paths}
 
 
@@ -114,13 +115,29 @@ def _settled(phase: Phase, epochs: int, task: Task) -> Config:
     values = settle(config, task.counts)
     if config.train.lr == "auto":
         values["train.lr"] = automatic_lr(config.train.optimizer, task.pretrained)
+    if config.train.first_size == "auto":
+        values["train.first_size"] = _first_size(config, task)
     config = config.with_values(values)
     return config.with_values(settle_prefix(task, config, epochs))
 
 
+def _first_size(config: Config, task: Task) -> int | None:
+    """What `train.first_size=auto` stands for."""
+    plain = task.pretrained or task.pipeline is not None or config.model.freeze not in ("none", ())
+    if plain or not config.model.name.startswith("sightline_") or task.view.size < 64:
+        return None
+    return round(task.view.size * 9 / 16 / 8) * 8
+
+
 def _order(config: Config, task: Task) -> Order:
     sampling = build_sampling(config.train, task.prepared.labels[task.rows], config.train.seed)
-    return Order(len(task.rows), config.train.batch_size, config.train.seed, sampling)
+    order = Order(len(task.rows), config.train.batch_size, config.train.seed, sampling, processes.share())
+    if order.smallest < order.share.parts:
+        raise SettingsError(
+            f"torchrun started {order.share.parts} processes, each needs an image of every batch, and a batch has {order.smallest} of the "
+            f"{order.count} training images: use a smaller --nproc-per-node, or a larger train.batch_size."
+        )
+    return order
 
 
 def notes_of(planned: Sequence[Planned]) -> tuple[str, ...]:

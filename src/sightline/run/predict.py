@@ -3,7 +3,8 @@
     report = predict("runs/flowers", ["a.jpg", "folder", "more/*.png"], top=5)
     report.write(Path("answers.csv"))
 
-Every input has its row, in order; one that cannot be read has the reason instead of an answer.
+Every input has its row, in order; one that cannot be read, or is not there, has the reason instead of an answer. Nothing
+is written among the images that the classifier was trained on.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import numpy as np
 import polars as pl
 
 from sightline import files
-from sightline.classifier import Answers, Classifier
+from sightline.classifier import UNLIKE, Answers, Classifier
 from sightline.data.images import decode
 from sightline.data.table import list_images
-from sightline.errors import DataError, SettingsError
-from sightline.run.evaluate import check_views
+from sightline.errors import DataError, RunError, SettingsError
+from sightline.run.evaluate import check_views, classify
+from sightline.run.folder import RunFolder, refuse_among_images
+
+SEVERAL = "could be several classes"
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,14 @@ class PredictionReport:
 
     Attributes:
         left_out: {reason: count} of files in given folders that are no images.
+        source: the folder of images that it was trained on; None where only a classifier is there.
     """
 
     classifier: Classifier
     answers: Answers
     top: int
     left_out: dict[str, int]
+    source: Path | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """A row an input.
@@ -46,8 +52,8 @@ class PredictionReport:
         Returns:
             `path`; `predictions`: class and probability, likeliest first; `reason` why it cannot be read, or None; `set`:
             the classes it may be of, likeliest first; `abstain`: why no single answer should be relied on, or None;
-            `novelty`: how unlike the training images it is. `set` and `novelty` are None for an unreadable file, and where
-            the classifier has no thresholds.
+            `novelty`: how unlike the training images it is (see `to_json`). `set` and `novelty` are None for an unreadable
+            file, and where the classifier has no thresholds.
         """
         places = {int(i): k for k, i in enumerate(self.answers.readable)}
         return [self._row(str(path), places.get(i), self.answers.unreadable.get(i)) for i, path in enumerate(self.answers.paths)]
@@ -68,8 +74,43 @@ class PredictionReport:
             "novelty": None if answers.novelty is None else float(answers.novelty[k]),
         }
 
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints and a .json file holds.
+
+        Returns:
+            `predictions`: the rows; `left_out`; `unreadable`: how many; `abstained`: {reason: images}; `novelty`: None, or the
+            `threshold` above which an image abstains as unlike the training images, on a scale whose 0 is the middle one of
+            the validation images.
+        """
+        novelty = self.classifier.novelty
+        return {
+            "predictions": self.rows(),
+            "left_out": self.left_out,
+            "unreadable": len(self.answers.unreadable),
+            "abstained": self.abstained(),
+            "novelty": None if novelty is None else {"middle": 0.0, "threshold": novelty.threshold},
+        }
+
+    def abstained(self) -> dict[str, int]:
+        """{"could be several classes" or "unlike the training images": images that abstain for it}."""
+        reasons = [UNLIKE if reason == UNLIKE else SEVERAL for reason in self.answers.abstain if reason is not None]
+        return {reason: reasons.count(reason) for reason in (SEVERAL, UNLIKE) if reason in reasons}
+
+    def summary(self) -> str:
+        """A line: how many images, how many of them cannot be read, and how many abstain and why."""
+        n, unread = len(self.answers.paths), len(self.answers.unreadable)
+        told = [f"{n:,} image{'' if n == 1 else 's'}"]
+        told += [f"{unread:,} of them cannot be read"] if unread else []
+        why = self.abstained()
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in why.items())
+        told += [f"{sum(why.values()):,} abstain{'s' if sum(why.values()) == 1 else ''} ({reasons})"] if why else []
+        return ", ".join(told)
+
     def frame(self) -> pl.DataFrame:
-        """The rows as a table: `path`, `predicted`, `confidence`, `predicted_2`, ..., `reason`, `set` (a|b), `abstain`, `novelty`."""
+        """The rows as a table: `path`, `predicted`, `confidence`, `predicted_2`, ..., `reason`, `set` (a|b), `abstain`, `novelty`.
+
+        `novelty_threshold`, the last column, is the same in each row: the novelty above which an image abstains.
+        """
         columns: dict[str, list[Any]] = {"path": []}
         for rank in range(1, min(self.top, len(self.classifier.classes)) + 1):
             columns |= {_ranked("predicted", rank): [], _ranked("confidence", rank): []}
@@ -84,6 +125,8 @@ class PredictionReport:
                 answer = row["predictions"][rank - 1] if row["predictions"] else {"class": None, "probability": None}
                 columns[_ranked("predicted", rank)].append(answer["class"])
                 columns[_ranked("confidence", rank)].append(answer["probability"])
+        threshold = None if self.classifier.novelty is None else self.classifier.novelty.threshold
+        columns["novelty_threshold"] = [threshold] * len(columns["path"])
         numbers = ("confidence", "novelty")
         return pl.DataFrame(columns, schema={name: pl.Float64 if name.startswith(numbers) else pl.String for name in columns})
 
@@ -97,21 +140,26 @@ class PredictionReport:
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
-        """As .csv, .json or .parquet, by the suffix; raises SettingsError for others."""
+        """As .csv, .json (see `to_json`) or .parquet, by the suffix.
+
+        Raises:
+            SettingsError: another suffix.
+            RunError: the place lies among the images that the classifier was trained on.
+        """
+        _check_out(path, self.source)
         kind = path.suffix.lower()
         if kind == ".json":
-            files.write_json(path, self.rows())
+            files.write_json(path, self.to_json())
         elif kind == ".csv":
             files.write_text(path, self.frame().write_csv())
-        elif kind == ".parquet":
-            files.write_atomic(path, self.frame().write_parquet)
         else:
-            raise SettingsError(f"--out {path}: the name must end in .csv, .json or .parquet.")
+            files.write_atomic(path, self.frame().write_parquet)
 
     def plot(self, folder: Path) -> list[Path]:
-        """Each readable picture beside its bars, as PNG files in `folder`."""
+        """Each readable picture beside its bars, as PNG files in `folder`; raises RunError where that lies among the training images."""
         from sightline.evaluation.figures import predictions_picture
 
+        _check_plot(folder, self.source)
         with files.disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         written: dict[Path, None] = {}
@@ -124,7 +172,9 @@ class PredictionReport:
                 target, copy = folder / f"{source.stem}-{copy}.png", copy + 1
             pixels = decode(source.read_bytes(), max_pixels=self.classifier.preprocess.max_pixels).pixels
             names = [p["class"] for p in row["predictions"]]
-            title = f"{row['path']} ({row['abstain']})" if row["abstain"] else row["path"]
+            several = row["abstain"] not in (None, UNLIKE) and len(row["set"]) > 2  # all their names would not fit
+            why = f"could be any of {len(row['set'])} classes" if several else row["abstain"]
+            title = f"{source.name}: {why}" if why else source.name
             with files.disk_errors(target):
                 predictions_picture(pixels, names, [p["probability"] for p in row["predictions"]], target, title)
             written[target] = None
@@ -175,24 +225,61 @@ def predict(run: str | Path, paths: Sequence[str | Path], top: int = 5, views: i
 
     Raises:
         RunError: there is no classifier.
-        DataError: a path is not there, or nothing was given.
+        DataError: nothing was given, or nothing of it is there; else what is not there has its row.
     """
     if top < 1:
         raise SettingsError(f"--top must be at least 1, not {top}.")
     check_views(views)
     found, left_out = find_inputs(paths)
     classifier = Classifier.load(run)
-    return PredictionReport(classifier, classifier.classify(found, views), min(top, len(classifier.classes)), left_out)
+    return PredictionReport(classifier, classify(classifier, found, views), min(top, len(classifier.classes)), left_out, source_of(run))
+
+
+def source_of(run: str | Path) -> Path | None:
+    """The folder of images that a run was trained on; None where only a classifier is there."""
+    try:
+        return Path(RunFolder.open(run).started()["folder"])
+    except RunError:
+        return None
+
+
+def check_places(run: str | Path, out: str | None, plot: str | None, template: str | None) -> None:
+    """What is wrong with where to write is known before anything is read.
+
+    Raises:
+        SettingsError: the suffix of `out` is none that can be written.
+        RunError: a place lies among the images that the classifier was trained on.
+    """
+    source = source_of(run)
+    if out is not None:
+        _check_out(Path(out), source, filled=template is not None)
+    if plot is not None:
+        _check_plot(Path(plot), source)
+
+
+def _check_out(path: Path, source: Path | None, filled: bool = False) -> None:
+    if source is not None:
+        refuse_among_images(path, source)
+    if not filled and path.suffix.lower() not in (".csv", ".json", ".parquet"):
+        raise SettingsError(f"--out {path}: the name must end in .csv, .json or .parquet.")
+
+
+def _check_plot(folder: Path, source: Path | None) -> None:
+    if source is not None:
+        refuse_among_images(folder, source, "--plot")
 
 
 def find_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, int]]:
     """The files that paths, folders and patterns stand for, in the order given; and what was left out of folders.
 
+    What is not there is a file too, which cannot be read: of a thousand paths one may be mistyped.
+
     Raises:
-        DataError: something is not there, or there is no image at all.
+        DataError: nothing was given, or nothing of it is there.
     """
     found: list[Path] = []
     left_out: dict[str, int] = {}
+    missing: list[str] = []
     for given in paths:
         path = Path(given).expanduser()
         if path.is_dir():
@@ -200,18 +287,21 @@ def find_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, int]
             found += images
             for reason, n in skipped.items():
                 left_out[reason] = left_out.get(reason, 0) + n
-        elif path.exists() or path.is_symlink():
-            found.append(path)
-        elif glob.has_magic(str(given)):
-            matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
-            if not matches:
-                raise DataError(f"No file fits the pattern {given}.")
-            found += matches
-        else:
-            raise DataError(f"There is no file or folder {given}.")
+            continue
+        matches = [path] if path.exists() or path.is_symlink() else _matching(path)
+        missing += [] if matches else [str(given)]
+        found += matches or [path]
+    if len(missing) == len(found) > 0:
+        more = f" ({len(missing) - 1:,} more are not there either)" if len(missing) > 1 else ""
+        what = "No file fits the pattern" if glob.has_magic(missing[0]) else "There is no file or folder"
+        raise DataError(f"{what} {missing[0]}{more}.")
     if not found:
         raise DataError("No image was given: name files, folders or patterns, or - to read a list from standard input.")
     return found, left_out
+
+
+def _matching(pattern: Path) -> list[Path]:
+    return sorted(Path(p) for p in glob.glob(str(pattern), recursive=True) if Path(p).is_file())
 
 
 def _ranked(name: str, rank: int) -> str:
@@ -238,11 +328,10 @@ def show_predictions(report: PredictionReport, out: str | None, plot: str | None
     if plot is not None:
         report.plot(Path(plot))
     written = [str(path) for path in (out, plot) if path is not None]
-    if written and not as_json:
-        unsure = sum(reason is not None for reason in report.answers.abstain)
-        abstaining = f", {unsure:,} of them abstain" if unsure else ""
-        print(f"{len(report.answers.paths):,} images{abstaining}: see {' and '.join(written)}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"predictions": report.rows(), "left_out": report.left_out}, ensure_ascii=False))
-    elif out is None and template is None:
+        print(json.dumps(report.to_json(), ensure_ascii=False))
+        return
+    if out is None and template is None:
         print(report.text())
+    if written or report.abstained():
+        print(f"{report.summary()}{': see ' + ' and '.join(written) if written else '.'}", file=sys.stderr)

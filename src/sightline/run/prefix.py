@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sightline import files
+from sightline import files, processes
 from sightline.config import Config, Phase
 from sightline.data.batches import Batch, Order, TrainBatches, plain_batches, view_numbers
 from sightline.device import Device
@@ -30,6 +30,7 @@ from sightline.models.inference import logits_of
 from sightline.models.kept import KeptFeatures, keep, prefix_key
 from sightline.models.prefix import Cut, cut
 from sightline.models.weights import Tensors
+from sightline.processes import Share
 from sightline.run.evaluate import EVAL_BATCH
 from sightline.run.task import Planned, Task, train_batches
 
@@ -73,9 +74,10 @@ class Prefix:
 
     def val_logits(self) -> npt.NDArray[np.float32]:
         """(N, K) for the val part."""
-        positions = np.arange(self.val.values.shape[1])
+        count = self.val.values.shape[1]
+        positions = np.arange(count)[processes.share().of(count)]
         batches = (self.val.read(0, positions[i : i + EVAL_BATCH]) for i in range(0, len(positions), EVAL_BATCH))
-        return logits_of(self.suffix, batches, self.device)
+        return processes.rows(logits_of(self.suffix, batches, self.device), count)
 
 
 def settle_prefix(task: Task, config: Config, epochs: int) -> dict[str, Any]:
@@ -133,6 +135,8 @@ def _reason_against(task: Task, config: Config, epochs: int, views: int) -> str 
 def _reason_in_settings(config: Config, pipeline: str | None) -> str | None:
     if config.augment.mixup is not None or config.augment.cutmix is not None:
         return "augment.mixup and augment.cutmix mix pictures before the network."
+    if config.train.first_size not in ("auto", None):
+        return "train.first_size shows pictures of several sizes."
     if pipeline is not None:
         return f"the views of {pipeline} are not kept."
     return "augment.views=null asks for a new view of each image in each epoch." if config.augment.views is None else None
@@ -188,22 +192,28 @@ def _features(
         precision=task.device.precision,
     )
     shape = (views, len(rows), *made.shape)
-    computed = _compute(task, made, batches, rows, views)
-    return keep(files.cache_folder() / "prefix", key, computed, shape, made.dtype)
+    blocks = [(number, first) for number in range(views) for first in range(0, len(rows), BUILD_BATCH)]
+
+    def compute(share: Share) -> tuple[int, Iterator[torch.Tensor]]:
+        own = blocks[share.of(len(blocks))]  # whole batches: the features do not depend on the number of processes
+        return (own[0][0] * len(rows) + own[0][1] if own else 0), _compute(task, made, batches, rows, own)
+
+    return keep(files.cache_folder() / "prefix", key, compute, shape, made.dtype)
 
 
-def _compute(task: Task, made: Cut, batches: TrainBatches | None, rows: npt.NDArray[np.int64], views: int) -> Iterator[torch.Tensor]:
-    """Features batch by batch: all rows in view 0, then in view 1, ..."""
+def _compute(
+    task: Task, made: Cut, batches: TrainBatches | None, rows: npt.NDArray[np.int64], blocks: Sequence[tuple[int, int]]
+) -> Iterator[torch.Tensor]:
+    """Features batch by batch, each of a view and of the rows from one on."""
     pixels = task.prepared.pixels
-    for number in range(views):
-        for first in range(0, len(rows), BUILD_BATCH):
-            part = rows[first : first + BUILD_BATCH]
-            if batches is None:
-                images = next(plain_batches(pixels, part, task.view, len(part), task.device.torch_device))
-            else:
-                images = batches.views_of(part, pixels.read(part), np.full(len(part), number), 0)
-            with task.device.autocast():
-                yield made.prefix(images.to(memory_format=task.device.memory_format))
+    for number, first in blocks:
+        part = rows[first : first + BUILD_BATCH]
+        if batches is None:
+            images = next(plain_batches(pixels, part, task.view, len(part), task.device.torch_device))
+        else:
+            images = batches.views_of(part, pixels.read(part), np.full(len(part), number), 0)
+        with task.device.autocast():
+            yield made.prefix(images.to(memory_format=task.device.memory_format))
 
 
 def _tell(task: Task, train: KeptFeatures, val: KeptFeatures, views: int) -> None:

@@ -20,7 +20,7 @@ from sightline import files
 from sightline.config import Config
 from sightline.data.batches import image_keys
 from sightline.data.corrections import correct, read_corrections
-from sightline.data.groups import group_rows, join_twins
+from sightline.data.groups import group_rows, join_twins, twin_counts, twins_sentence
 from sightline.data.split import Fold, Split, make_split
 from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
 from sightline.data.table import ImageTable, scan
@@ -178,24 +178,32 @@ def _conflicts(table: ImageTable) -> list[str]:
     return [f"{what}, such as {' = '.join(first)}: at least one of them is wrong. All are used as they are."]
 
 
+def _reasons(word: str, reasons: pl.Series) -> list[str]:
+    """The five most frequent reasons, and the rest in one line."""
+    counted = reasons.value_counts(sort=True)
+    lines = [f"  {word}: {row['count']:,} {row['reason']}" for row in counted.head(5).to_dicts()]
+    if len(counted) > 5:
+        lines.append(f"  {word}: {int(counted['count'][5:].sum()):,} for other reasons; images.parquet has each")
+    return lines
+
+
 def count_lines(prepared: Prepared) -> list[str]:
     """What was found and what became of it, as sentences whose numbers add up."""
     table, split = prepared.table, prepared.split
+    images = prepared.images()
+    quarantined = images.filter(pl.col("group_number").is_null())["reason"]
+    left_out = images.filter(pl.col("group_number").is_not_null() & pl.col("split").is_null())["reason"]
     used = int((split.part != "").sum())
-    refused = len(table) - used
     parts = ", ".join(f"{int((split.part == name).sum()):,} {name}" for name in ("train", "val", "test"))
-    lines = [f"{len(table):,} images in {len(table.classes)} classes: {used:,} used ({parts}), {refused:,} quarantined."]
-    if refused:
-        reasons = prepared.images()["reason"].drop_nulls().value_counts(sort=True)
-        lines += [f"  quarantined: {row['count']:,} {row['reason']}" for row in reasons.head(5).to_dicts()]
-        if len(reasons) > 5:
-            lines.append(f"  quarantined: {int(reasons['count'][5:].sum()):,} for other reasons; images.parquet has each")
+    rest = f"{len(quarantined):,} quarantined" + (f", {len(left_out):,} left out" if len(left_out) else "")
+    lines = [f"{len(table):,} images in {len(table.classes)} classes: {used:,} used ({parts}), {rest}."]
+    lines += [*_reasons("quarantined", quarantined), *_reasons("left out", left_out)]
     if table.skipped:
-        lines.append("Left out: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(table.skipped.items())) + ".")
-    twins = len(prepared.groups) - (int(prepared.groups.max(initial=-1)) + 1)
+        told = ", ".join(f"{n:,} {reason}" for reason, n in sorted(table.skipped.items()))
+        lines.append(f"Passed over, as no images to learn from: {told}.")
+    twins, groups = twin_counts(prepared.groups)
     if twins:
-        are = "image is a twin of another or shares" if twins == 1 else "images are twins of others or share"
-        lines.append(f"{twins:,} {are} a group" + ("." if split.twins.any() else "; each group stays on one side of the split."))
+        lines.append(twins_sentence(twins, groups) + ("." if split.twins.any() else "; each group stays on one side of the split."))
     lines += _conflicts(table)
     leaks = {name: int(split.twins[split.part == name].sum()) for name in ("val", "test")}
     if any(leaks.values()):

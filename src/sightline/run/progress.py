@@ -1,27 +1,31 @@
-"""What a person sees while a command works: a bar on a terminal, one line an epoch elsewhere. All of it on stderr.
+"""What a person sees while a command works: a bar on a terminal, one line a step or epoch elsewhere. All of it on stderr.
 
 with Screen() as screen:
     prepare(..., progress=screen.counter("decoding"))
+    with screen.step("laying out 1,000 images"): ...
     trainer.fit(validate, screen.reporter(epochs=30), should_stop)
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from sightline import processes
+
 
 class Screen:
     """Standard error, with a live bar where it is a terminal."""
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True, quiet=not processes.is_main())
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -30,7 +34,7 @@ class Screen:
             TimeRemainingColumn(compact=True),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not self.console.is_terminal or not processes.is_main(),
         )
 
     def __enter__(self) -> Screen:
@@ -45,15 +49,28 @@ class Screen:
         self.console.print(text, markup=False)
 
     def counter(self, what: str) -> Callable[[int, int], None]:
-        """A (done, all) callback that draws a bar."""
+        """A (done, all) callback that draws a bar; without a terminal it says once what is being done, where that takes long."""
         task: list[TaskID] = []
 
         def update(done: int, whole: int) -> None:
             if not task:
                 task.append(self.bars.add_task(what, total=whole, note=""))
+                if self.bars.disable and done < whole:
+                    self.say(f"{what} ...")
             self.bars.update(task[0], completed=done, visible=done < whole)
 
         return update
+
+    @contextlib.contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """Something long that cannot be counted: a bar that waits, or without a terminal a line."""
+        task = self.bars.add_task(what, total=None, note="")
+        if self.bars.disable:
+            self.say(f"{what} ...")
+        try:
+            yield
+        finally:
+            self.bars.update(task, visible=False)
 
     def reporter(self, epochs: int, batches: int) -> TrainingScreen:
         """Hears of training."""
@@ -68,6 +85,11 @@ class TrainingScreen:
         self.task = screen.bars.add_task("training", total=epochs * batches, note="")
         self.started, self.first_seen = time.perf_counter(), 0
         self.last = ""  # the figures of the epoch before
+
+    def end_with(self, epochs: int, batches: int) -> None:
+        """There are more epochs than planned, or fewer."""
+        self.epochs = epochs
+        self.screen.bars.update(self.task, total=epochs * batches)
 
     def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
         """Moves the bar: loss and images a second of this epoch."""

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from sightline import files
+from sightline import files, processes
 from sightline.config import Config
 from sightline.errors import Interrupted, SettingsError
-from sightline.evaluation.compare import summarise_repeats
 from sightline.evaluation.metrics import evaluate as measure
 from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.repeats import FEWEST_SEEDS, summarise_repeats
 from sightline.run.evaluate import write_evaluation
 from sightline.run.folder import RunFolder
 from sightline.run.progress import Screen
@@ -76,21 +76,21 @@ def follow(
         if not repeat.finished:
             _train(repeat, run, given, begin, go_on)
     if config.split.folds is not None:
-        return {"folds": _judge_folds(run, [repeat.place for repeat in repeats])}
-    return {"seeds": _sum_up(run, config, main, repeats)}
+        return {"folds": processes.from_main(lambda: _judge_folds(run, [repeat.place for repeat in repeats]))}
+    return {"seeds": processes.from_main(lambda: _sum_up(run, config, main, repeats))}
 
 
 def _folds(run: RunFolder, config: Config) -> Iterator[_Repeat]:
     count = config.split.folds if config.split.fold is None else None
     for k in range(1, (count or 0) + 1):
-        yield _Repeat(run.root / "folds" / str(k), {"split.fold": k, "train.judge": True, "train.report": False}, f"fold {k} of {count}")
+        yield _Repeat(run.folds / str(k), {"split.fold": k, "train.judge": True, "train.report": False}, f"fold {k} of {count}")
 
 
 def _seeds(run: RunFolder, config: Config) -> Iterator[_Repeat]:
     count, first = config.train.seeds, config.train.seed
     for k in range(1, count):
         changed = {"train.seed": first + k, "train.seeds": 1, "train.report": False}
-        yield _Repeat(run.root / "seeds" / str(k), changed, f"seed {first + k}, training {k + 1} of {count}")
+        yield _Repeat(run.seeds / str(k), changed, f"seed {first + k}, training {k + 1} of {count}")
 
 
 def _train(repeat: _Repeat, run: RunFolder, given: Mapping[str, Any], begin: Begin, go_on: GoOn) -> None:
@@ -124,7 +124,7 @@ def _sum_up(run: RunFolder, config: Config, main: Mapping[str, Any], repeats: Se
     others = [files.read_json(repeat.place / "evaluation" / part / "metrics.json") for repeat in repeats]
     seeds = [config.train.seed + k for k in range(len(others) + 1)]
     found = {"split": part, "seeds": seeds, "figures": summarise_repeats([main[part], *others])}
-    files.write_json(run.root / "seeds.json", found)
+    files.write_json(run.seeds_summary, found)
     return found
 
 
@@ -134,4 +134,6 @@ def seeds_text(found: Mapping[str, Any]) -> str:
     for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
         figure = found["figures"][name]
         shown.append(f"{title} {100 * figure['mean']:.1f} % (sd {100 * figure['sd']:.1f})")
-    return f"{found['split']}, mean over {len(found['seeds'])} seeds: {', '.join(shown)}"
+    n = len(found["seeds"])
+    few = "; too few for an interval" if n < FEWEST_SEEDS else ""
+    return f"{found['split']}, mean over {n} seeds: {', '.join(shown)}{few}"

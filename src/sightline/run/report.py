@@ -13,7 +13,7 @@ import contextlib
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,12 @@ from sightline.errors import RunError, SightlineError
 from sightline.evaluation.embedding import Embedding
 from sightline.evaluation.predictions import Predictions
 from sightline.reporting.facts import HeatMap, Judged, RunFacts, SettingRow
-from sightline.reporting.pictures import Read, from_folder, make_pictures
+from sightline.reporting.pictures import Read, from_folder, make_pictures, side_of
 from sightline.reporting.run_page import run_page, wanted_pictures
-from sightline.run.folder import RunFolder
+from sightline.run.folder import PARTS, RunFolder
 from sightline.run.progress import Screen
 
+_Seen = TypeVar("_Seen")
 _FEW_PIXELS = 64  # a store smaller than this and than the picture would give a blurred thumbnail
 
 
@@ -49,10 +50,10 @@ def report(run: str | Path, workers: int | None = None) -> Path:
     facts = read_facts(opened)
     with Screen() as screen:
         threads = workers or available_cores()
-        pictures = make_pictures(wanted_pictures(facts), _reader(opened, facts), workers=threads, done=screen.counter("pictures"))
-    path = opened.root / "report.html"
-    files.write_text(path, run_page(facts, pictures))
-    return path
+        wanted = wanted_pictures(facts)
+        pictures = make_pictures(wanted, _reader(opened, facts, side_of(wanted)), workers=threads, done=screen.counter("pictures"))
+    files.write_text(opened.report, run_page(facts, pictures))
+    return opened.report
 
 
 def read_facts(run: RunFolder) -> RunFacts:
@@ -77,12 +78,13 @@ def read_facts(run: RunFolder) -> RunFacts:
         events=events,
         environment=_json(run.environment),
         card=_json(run.classifier / "model.json"),
-        audit=_json(run.root / "audit.json"),
-        embedding=_embedding(run.root / "embedding"),
-        heat_maps=_heat_maps(run.root / "explain"),
-        seeds=_json(run.root / "seeds.json"),
+        audit=_json(run.audit),
+        embeddings=_of_parts(judged, lambda part: _embedding(run.embedding(part))),
+        heat_maps=_of_parts(judged, lambda part: _heat_maps(run.explanation(part))),
+        seeds=_json(run.seeds_summary),
         folds=_json(run.evaluation("folds") / "metrics.json"),
-        suspects=_suspects(run.root / "labels" / "suspects.csv"),
+        suspects=_suspects(run.labels / "suspects.csv"),
+        passed_over=started.get("passed_over") or {},
     )
 
 
@@ -179,6 +181,12 @@ def _judged(folder: Path, name: str) -> Judged:
     )
 
 
+def _of_parts(judged: Judged | None, read: Callable[[str], _Seen | None]) -> dict[str, _Seen]:
+    """{part: what was drawn of it}, of the parts that have something; the one that the report is about first."""
+    first = [judged.name] if judged is not None and judged.name in PARTS else []
+    return {part: found for part in dict.fromkeys([*first, *PARTS]) if (found := read(part))}
+
+
 def _embedding(folder: Path) -> Embedding | None:
     """The plane that `embed` drew."""
     about, table = _json(folder / "embedding.json"), _parquet(folder / "embedding.parquet")
@@ -202,6 +210,7 @@ def _embedding(folder: Path) -> Embedding | None:
 
 
 def _heat_maps(folder: Path) -> list[HeatMap]:
+    """The pictures that `explain` drew, with what they show."""
     found = []
     for row in _json(folder / "explain.json") or []:
         with contextlib.suppress(OSError):  # one that was removed is one less
@@ -222,14 +231,14 @@ def _suspects(path: Path) -> dict[str, str] | None:
 # ---- pictures --------------------------------------------------------------------------------------------------------------
 
 
-def _reader(run: RunFolder, facts: RunFacts) -> Read:
+def _reader(run: RunFolder, facts: RunFacts, side: int) -> Read:
     """From the pixel store where there is one, which needs no file, else from the files of the folder."""
     source = Path(facts.source)
     root = source.parent if source.suffix.lower() in (".csv", ".parquet") and not source.is_dir() else source
     if facts.images is None:
-        return from_folder(root)
+        return from_folder(root, side=side)
     known = facts.images.filter(pl.col("digest").is_not_null())
-    read_file = from_folder(root, dict(known.select("path", "digest").iter_rows()))
+    read_file = from_folder(root, dict(known.select("path", "digest").iter_rows()), side=side)
     stored = _stored(run, known)
 
     def read(path: str) -> npt.NDArray[np.uint8]:

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sightline import processes
 from sightline.config import Config
 from sightline.data.batches import plain_batches
-from sightline.evaluation import metrics as figures
+from sightline.evaluation import counts as figures
 from sightline.models.freeze import freeze
 from sightline.models.inference import logits_of
 from sightline.randomness import seed_torch
@@ -65,6 +66,7 @@ def _open(task: Task, planned: Planned, begins: bool) -> loop.Stage:
         accumulate=train.accumulate,
         clip_norm=train.clip_norm,
         validate=_validator(task, compute, shift_of(config, task.counts)),
+        sync_norm=train.sync_batch_norm,
     )
 
 
@@ -84,10 +86,11 @@ def shift_of(config: Config, counts: Sequence[int]) -> npt.NDArray[np.float32] |
 
 
 def plain_logits(task: Task) -> npt.NDArray[np.float32]:
-    """(N, K) of the network for the val part."""
+    """(N, K) of the network for the val part; of several processes each computes its share, and all get the whole."""
     rows = task.prepared.split.rows("val")
-    batches = plain_batches(task.prepared.pixels, rows, task.view, EVAL_BATCH, task.device.torch_device)
-    return logits_of(task.network, batches, task.device)
+    own = rows[processes.share().of(len(rows))]
+    batches = plain_batches(task.prepared.pixels, own, task.view, EVAL_BATCH, task.device.torch_device)
+    return processes.rows(logits_of(task.network, batches, task.device), len(rows))
 
 
 def _validator(task: Task, compute: Callable[[], npt.NDArray[np.float32]], shift: npt.NDArray[np.float32] | None) -> Callable[[], loop.Row]:

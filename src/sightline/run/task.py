@@ -15,7 +15,7 @@ import torch
 
 from sightline.config import Config, Phase
 from sightline.data.augment import View
-from sightline.data.batches import Mixing, Order, Piped, TrainBatches
+from sightline.data.batches import Growth, Mixing, Order, Piped, TrainBatches
 from sightline.data.pipelines import Pipeline
 from sightline.data.policy import POLICIES, choose_policy
 from sightline.device import Device
@@ -94,6 +94,7 @@ def train_batches(task: Task, planned: Planned) -> TrainBatches:
     """The training views of a phase."""
     config, prepared, views = planned.config, task.prepared, planned.config.augment.views
     assert views != "auto"
+    assert config.train.first_size != "auto"
     return TrainBatches(
         prepared.pixels,
         task.rows,
@@ -108,4 +109,5 @@ def train_batches(task: Task, planned: Planned) -> TrainBatches:
         views,
         Mixing(config.augment.mixup, config.augment.cutmix),
         None if task.pipeline is None else Piped(task.pipeline, prepared.table.usable["path"].to_list(), task.workers),
+        None if config.train.first_size is None else Growth(config.train.first_size, config.train.epochs),
     )

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sightline import processes
 from sightline.evaluation.calibration import Temperature, fit_temperature, softmax
-from sightline.evaluation.conformal import PredictionSets, fewest_images, fit_sets
+from sightline.evaluation.conformal import LEVEL, PredictionSets, fewest_images, fit_sets
 from sightline.evaluation.novelty import Novelty, fit_novelty
 from sightline.models.features import listening
 from sightline.run.stages import plain_logits
@@ -45,23 +46,21 @@ def choose_thresholds(task: Task, shift: npt.NDArray[np.float32] | None) -> Thre
     """
     with listening(task.network) as heard:
         logits = plain_logits(task)
+    features = processes.rows(heard.features(), len(logits))
     prepared = task.prepared
     labels = prepared.labels[prepared.split.rows("val")]
-    return thresholds_from(logits if shift is None else logits + shift, heard.features(), labels, prepared.classes)
+    return thresholds_from(logits if shift is None else logits + shift, features, labels)
 
 
-def thresholds_from(
-    logits: npt.NDArray[np.float32], features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: tuple[str, ...]
-) -> Thresholds:
+def thresholds_from(logits: npt.NDArray[np.float32], features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Thresholds:
     """The thresholds from logits (N, K), features (N, D) and labels (N,) of validation images."""
     temperature = fit_temperature(logits, labels)
     sets = fit_sets(softmax(logits, temperature.value), labels)
     novelty = fit_novelty(logits, features, labels)
     notes = [f"Calibration: {temperature.note}."] if temperature.note else []
     if sets is None:
-        notes.append(f"Prediction sets: {len(labels)} validation images are too few for them ({fewest_images(0.9)} are needed).")
-    elif note := sets.note(classes):
-        notes.append(f"Prediction sets: {note}.")
+        are = "1 validation image is" if len(labels) == 1 else f"{len(labels)} validation images are"
+        notes.append(f"Prediction sets: {are} too few for them ({fewest_images(LEVEL)} are needed).")
     if novelty is None:
         notes.append("Novelty: the validation images are too few to say what is unlike them (30, and two of a class, are needed).")
     return Thresholds(temperature, sets, novelty, tuple(notes))

@@ -5,6 +5,8 @@
     result = resume("runs/photos-20261122-101500")
 
 With `split.folds` or `train.seeds` the repeats follow (see run/repeats.py), and their sum stands beside the figures.
+Under torchrun the main process looks for twins, divides, audits and writes the run folder; the others read from it how the
+images are divided. A job that its agent started again goes on with its run.
 
 The order is: settings, network, policy (what nothing reads is refused here, before any work), pixels, split, training,
 temperature on val, figures on val, figures on test once.
@@ -17,26 +19,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sightline import files
+from sightline import files, processes
 from sightline.classifier import Classifier
-from sightline.config import build, gather, may_change, phases_of, watch
+from sightline.config import Config, build, gather, may_change, phases_of, watch
 from sightline.data.corrections import read_corrections
-from sightline.data.store import open_pixels
-from sightline.data.table import scan
+from sightline.data.store import PixelFiles, PixelStore, open_pixels
+from sightline.data.table import ImageTable, scan
 from sightline.device import environment
 from sightline.errors import RunError, SettingsError
 from sightline.run.audit import audit_prepared
-from sightline.run.evaluate import changed_images, reopen
+from sightline.run.budget import Budget, refuse_with_budget
+from sightline.run.evaluate import as_recorded, changed_images, reopen
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
 from sightline.run.pages import write_pages
 from sightline.run.phases import late_phases, with_remedy
+from sightline.run.planned import fit_into
 from sightline.run.prefix import check_prefix
-from sightline.run.prepare import count_lines, divide, limits
+from sightline.run.prepare import Prepared, count_lines, divide, limits
 from sightline.run.progress import Screen
 from sightline.run.repeats import check_repeats, follow
-from sightline.run.settle import check_freeze, class_counts, read_the_rest, settle
+from sightline.run.settle import Recipe, check_freeze, class_counts, read_the_rest, settle
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State
 from sightline.training.loop import Plan
@@ -75,6 +79,7 @@ def train(
     recipe: str | Path | dict[str, Any] | None = None,
     run: str | Path | None = None,
     transform: Callable[[Any], Any] | None = None,
+    budget: str | Budget | None = None,
 ) -> TrainResult:
     """Trains on a folder of labelled images, or on a CSV or Parquet table.
 
@@ -84,15 +89,27 @@ def train(
         run: where to write; by default a new folder in runs/.
         transform: makes the training views in place of `augment.policy`: a PIL image to a PIL image, or to a (3, H, W) uint8
             tensor, such as torchvision's v2 transforms. It runs in worker processes, seeded for each image.
+        budget: time for all of it, such as "10m": the size of the pictures and the epochs are planned to fit, from rates measured
+            here.
 
     Raises:
         SightlineError: anything that the user can mend.
     """
-    given = gather(recipe, settings)
+    budget = Budget.of(budget) if isinstance(budget, str) else budget
+    given = _for_training(recipe, settings)
     if isinstance(given.get("data.corrections"), str):  # the run is repeated from elsewhere, too
         given["data.corrections"] = str(Path(given["data.corrections"]).expanduser().resolve())
-    result = _train(folder, given, run, transform)
+    job = processes.job()
+    begun = processes.from_main(lambda: RunFolder.of_job(job, run, Path(folder)))
+    result = _train(folder, given, run, transform, budget) if begun is None else _resume(begun, {}, False, transform)
     return _with_repeats(result, given, folder, transform)
+
+
+def _for_training(recipe: str | Path | dict[str, Any] | None, settings: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """What the user gave, but for the recipe's tune section, which is for `sightline tune`; a word of it is refused as inert."""
+    of_recipe = gather(recipe, [])
+    build(of_recipe)  # a section that is left aside may still not be wrong
+    return {path: value for path, value in of_recipe.items() if not path.startswith("tune.")} | gather(None, settings)
 
 
 def _with_repeats(result: TrainResult, given: Mapping[str, Any], folder: str | Path, transform: Callable[[Any], Any] | None) -> TrainResult:
@@ -109,13 +126,21 @@ def _with_repeats(result: TrainResult, given: Mapping[str, Any], folder: str | P
         given = {**given, "data.corrections": str(result.run.corrections.resolve())}
     with result.run.locked():
         found = follow(result.run, config, given, result.metrics, begin, go_on)
-        if config.train.report:
-            with Screen() as screen:
+        if config.train.report and processes.is_main():
+            with processes.alone(), Screen() as screen:
                 write_pages(result.run, screen)
     return replace(result, metrics=result.metrics | found)
 
 
-def _train(folder: str | Path, given: dict[str, Any], run: str | Path | None, transform: Callable[[Any], Any] | None) -> TrainResult:
+def _train(
+    folder: str | Path,
+    given: dict[str, Any],
+    run: str | Path | None,
+    transform: Callable[[Any], Any] | None,
+    budget: Budget | None = None,
+) -> TrainResult:
+    if budget is not None:
+        refuse_with_budget(given, processes.world())
     phases = phases_of(given)  # what is wrong with them is known before anything is done
     check_repeats(build(given))
     reads: set[str] = set()
@@ -127,27 +152,62 @@ def _train(folder: str | Path, given: dict[str, Any], run: str | Path | None, tr
         settled = settle(config, table)
         check_freeze(settled, phases)
         read_the_rest(config, table)
+        _check_processes(table)
         refuse_what_does_nothing(given, reads, class_counts(table), transform is not None)
         check_prefix(phases_of(with_remedy(given, class_counts(table))), settled.built.network, settled.size, transform is not None)
-        opened = RunFolder.create(run, Path(folder))
+        opened = processes.from_main(lambda: RunFolder.create(run, Path(folder)))
         with opened.locked():
-            opened.note("started", folder=str(Path(folder).expanduser().resolve()), given=given, transform=_name(transform))
+            source = str(Path(folder).expanduser().resolve())
+            opened.note("started", folder=source, given=given, transform=_name(transform), passed_over=table.skipped, **_our_job())
             decoded = open_pixels(table, settled.side, limits(settled.config), screen.counter("decoding"))
-            prepared = divide(*decoded, settled.config, screen.counter("looking for twins"))
+            prepared = _divided(opened, decoded, settled.config, screen)
             if prepared.classes != table.classes:  # a class lost all of its images
                 settled = settle(config, prepared.table)
-            if config.data.corrections is not None:
-                files.write_bytes(opened.corrections, Path(config.data.corrections).expanduser().read_bytes())
-            files.write_json(opened.environment, environment(settled.device))
-            files.write_atomic(opened.images, prepared.images().write_parquet)
-            notes = (*settled.built.notes, *count_lines(prepared))
-            for line in notes:
-                screen.say(line)
-            if settled.config.train.report:
-                audited = audit_prepared(prepared, notes, screen.counter("auditing"))
-                files.write_json(opened.audit, audited.to_json())
-            metrics, more = Fit(opened, given, reads, settled, prepared, screen, transform).go()
+            notes = processes.from_main(lambda: _looked_at(opened, prepared, settled, screen))
+            fit = Fit(opened, given, reads, settled, prepared, screen, transform)
+            if budget is not None:
+                fit = fit_into(budget, fit)
+            metrics, more = fit.go()
             return TrainResult(opened, metrics, (*notes, *more))
+
+
+def _check_processes(table: ImageTable) -> None:
+    """Raises SettingsError where torchrun started more processes than there are images."""
+    if processes.world() > len(table.usable):
+        raise SettingsError(
+            f"torchrun started {processes.world()} processes for {len(table.usable)} images: use a smaller --nproc-per-node."
+        )
+
+
+def _our_job() -> dict[str, Any]:
+    """What the ledger says of torchrun."""
+    return {} if processes.world() == 1 else {"processes": processes.world(), "job": processes.job()}
+
+
+def _divided(opened: RunFolder, decoded: tuple[ImageTable, PixelStore | PixelFiles], config: Config, screen: Screen) -> Prepared:
+    """The data, its twins found and divided, and written to the run folder; the main process does it, the others read it there."""
+    prepared: Prepared | None = None
+
+    def divide_and_write() -> None:
+        nonlocal prepared
+        prepared = divide(*decoded, config, screen.counter("looking for twins"))
+        if config.data.corrections is not None:
+            files.write_bytes(opened.corrections, Path(config.data.corrections).expanduser().read_bytes())
+        files.write_atomic(opened.images, prepared.images().write_parquet)
+
+    processes.from_main(divide_and_write)
+    return as_recorded(opened, *decoded) if prepared is None else prepared
+
+
+def _looked_at(opened: RunFolder, prepared: Prepared, settled: Recipe, screen: Screen) -> tuple[str, ...]:
+    """What the user should know of the images; the environment and the audit are written."""
+    files.write_json(opened.environment, environment(settled.device))
+    notes = (*settled.built.notes, *count_lines(prepared))
+    for line in notes:
+        screen.say(line)
+    if settled.config.train.report:
+        files.write_json(opened.audit, audit_prepared(prepared, notes, screen.counter("auditing")).to_json())
+    return notes
 
 
 def resume(
@@ -202,11 +262,11 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
         refuse_what_does_nothing(given, reads, counts, transform is not None, only=changed)
         check_prefix(phases_of(with_remedy(given, counts)), settled.built.network, settled.size, transform is not None)
         accepted = changed_images(opened, prepared.table)  # none, unless they were to be accepted
-        opened.note("resumed", changed=changed, epoch=state.facts["epoch"] + 1 if state else 1, given=given, images=accepted)
+        opened.note("resumed", changed=changed, epoch=state.facts["epoch"] + 1 if state else 1, given=given, images=accepted, **_our_job())
         notes = tuple(count_lines(prepared)) if accepted else ()
         for line in notes:
             screen.say(line)
-        if accepted:
+        if accepted and processes.is_main():
             files.write_atomic(opened.images, prepared.images().write_parquet)
         metrics, more = Fit(opened, given, reads, settled, prepared, screen, transform).go()
         return TrainResult(opened, metrics, (*notes, *more))
@@ -224,12 +284,16 @@ def given_of(run: RunFolder) -> dict[str, Any]:
     """What the user gave to a run, changes on resume included, and what was settled for the whole of it."""
     events = [run.started(), *run.events("resumed")]
     given: dict[str, Any] = events[-1]["given"]
+    for event in run.events("budget") if len(events) == 1 else ():
+        given |= event["values"]
     measured = [event["lr"] for event in run.events("measured rate") if event["lr"] is not None]
     if measured and given.get("train.lr", "auto") == "auto":
         given["train.lr"] = measured[-1]
     pinned = gather(run.config, []) if run.config.exists() else {}
-    rooms = ("data", "split", "model", "device")
-    return given | {path: value for path, value in pinned.items() if path.partition(".")[0] in rooms and path != "model.freeze"}
+    rooms, free = ("data", "split", "model", "device"), {"model.freeze"}
+    if events[-1].get("processes", 1) != processes.world():  # they share the cores in another way
+        free.add("device.threads")
+    return given | {path: value for path, value in pinned.items() if path.partition(".")[0] in rooms and path not in free}
 
 
 def _changed(given: dict[str, Any], changed: Mapping[str, Any], state: State | None) -> dict[str, Any]:

@@ -11,8 +11,9 @@ Tensors are safetensors, the rest is JSON; nothing is ever unpickled. It gives u
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,66 @@ class State:
     facts: dict[str, Any]
 
 
+@dataclass
+class _Held:
+    """What is not on the disk yet: the best weights and their epoch, and the state of the moment.
+
+    written: when the last checkpoint was; took: how many seconds.
+    """
+
+    best: dict[str, torch.Tensor] | None = None
+    epoch: int | None = None
+    state: State | None = None
+    written: float = field(default_factory=lambda: time.monotonic())
+    took: float = 0.0
+
+
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run.
+
+    Attributes:
+        every: seconds between checkpoints; the best weights are kept in memory meanwhile. None: nine times what the last one took,
+            because an epoch of a kept prefix is shorter than writing the network that it belongs to.
+    """
 
     folder: Path
+    every: float | None = None
+    held: _Held = field(default_factory=_Held)
 
     def save(self, state: State) -> None:
-        """Writes a checkpoint named by `state.facts["step"]`; of the older ones one stays."""
+        """Writes a checkpoint named by `state.facts["step"]`, where it is time; of the older ones one stays."""
+        self.held.state = state
+        every = 9 * self.held.took if self.every is None else self.every
+        if time.monotonic() - self.held.written >= every:
+            self.flush()
+
+    def finish(self) -> None:
+        """Right after the last `save`: writes it, unless `every` is for a run whose last state nobody needs."""
+        if self.every is None:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held. Only right after `save`: the tensors of a state are the network's own, which train on."""
+        state, best, began = self.held.state, self.held.best, time.monotonic()
+        if state is None:
+            return
+        if best is not None and self.held.epoch is not None and not (self.folder / f"best-{self.held.epoch:06d}").exists():
+            self._write(f"best-{self.held.epoch:06d}", State(best, {"epoch": self.held.epoch}))
         self._write(f"step-{state.facts['step']:09d}", state)
+        self.held.state, self.held.written = None, time.monotonic()
+        self.held.took = self.held.written - began
         for old in self._named("step-")[:-2]:
             shutil.rmtree(old, ignore_errors=True)
 
     def save_best(self, weights: dict[str, torch.Tensor], epoch: int) -> None:
         """Keeps the weights of the best epoch; the last best stays until a checkpoint knows the new one."""
-        self._write(f"best-{epoch:06d}", State(weights, {"epoch": epoch}))
+        self.held.best, self.held.epoch = {name: value.detach().clone() for name, value in weights.items()}, epoch
 
     def forget_other_bests(self, epoch: int) -> None:
-        """Removes the weights of all epochs that are no longer the best."""
+        """Removes the weights of all epochs that are no longer the best, where the disk knows the best."""
+        if not (self.folder / f"best-{epoch:06d}").exists():
+            return
         for old in self._named("best-"):
             if old.name != f"best-{epoch:06d}":
                 shutil.rmtree(old, ignore_errors=True)
@@ -76,6 +119,8 @@ class Checkpoints:
         Raises:
             RunError: they are gone or damaged.
         """
+        if self.held.best is not None and self.held.epoch == epoch:
+            return self.held.best
         state = _read(self.folder / f"best-{epoch:06d}")
         if state is None:
             raise RunError(f"The best weights, {self.folder / f'best-{epoch:06d}'}, are gone or damaged.")

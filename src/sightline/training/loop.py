@@ -8,6 +8,11 @@ Nothing random is carried from step to step: torch's generators are set from (se
 order and the views of an epoch from (seed, epoch). So a checkpoint is the weights, the optimizer's state and a few
 numbers. What changes in the middle of a run (batches, loss, update rule, what is frozen) is a `Stage`, opened when its
 first epoch comes. The best epoch is chosen on val alone. It gives up callbacks inside the step.
+
+Of several processes each has its part of every batch. Before a step they add up the loss and what it divides by, after
+it the gradients, so that each makes the same update as one process with the whole batch would. That is a few lines here,
+and works with whatever is frozen, cut, averaged or accumulated; it gives up sending gradients while others are still
+computed, as DistributedDataParallel does. Only dropout differs with the number of processes: each draws its own.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sightline import files
+from sightline import files, processes
 from sightline.data.batches import Batch
 from sightline.device import Device
 from sightline.errors import TrainingError
@@ -32,6 +37,7 @@ from sightline.models.freeze import Frozen
 from sightline.models.head import Network
 from sightline.randomness import seed_torch
 from sightline.settings import TrainSettings
+from sightline.training.batch_norm import running_statistics, synchronised
 from sightline.training.checkpoint import Checkpoints, State, pack_optimizer, unpack_optimizer
 from sightline.training.ema import Ema
 from sightline.training.losses import Loss
@@ -94,6 +100,7 @@ class Stage:
         first_step: the step with which the schedule begins.
         frozen: what stays in evaluation mode.
         validate: figures of the network on val, as columns `val_...`.
+        sync_norm: whether batch norm is over the parts of all processes, or each over its own.
     """
 
     batches: Batches
@@ -108,6 +115,7 @@ class Stage:
     accumulate: int
     clip_norm: float | None
     validate: Callable[[], Row]
+    sync_norm: bool = True
 
 
 @dataclass(frozen=True)
@@ -154,7 +162,9 @@ class Progress:
 
 
 class Interruption(Exception):
-    """Raised inside `fit` when it was asked to stop; the state is saved."""
+    """Raised inside `fit` when it was asked to stop, on all processes at once; the state is saved."""
+
+    agreed = True
 
 
 @dataclass
@@ -173,6 +183,7 @@ class Trainer:
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device.torch_device)
         self.ema = None if self.plan.ema is None else Ema(self.network, self.plan.ema)
         self.stage: Stage | None = None
+        self.many, self.rank = processes.world() > 1, processes.rank()
 
     def fit(self, report: Reporter, should_stop: Callable[[], bool]) -> list[Row]:
         """Trains to the last epoch or until patience ends; the network then has the best epoch's weights.
@@ -187,16 +198,24 @@ class Trainer:
             TrainingError: the loss is not finite; the batch is kept beside the checkpoints.
             Interruption: stopped; `resume` goes on from here.
         """
+        with processes.untold():
+            return self._fit(report, processes.any_of(should_stop))
+
+    def _fit(self, report: Reporter, should_stop: Callable[[], bool]) -> list[Row]:
         while not self._finished():
             stage = self._enter_phase()
             self._run_epoch(stage, report, should_stop)
             self._close_epoch(stage, self._judged(stage))
+            self._save()  # before history.csv says that there is something to go on from
             report.epoch(self.progress.history[-1])
-            self._save()
             if should_stop() and not self._finished():
+                self.checkpoints.flush()
                 raise Interruption
+        self.checkpoints.finish()
         if self.plan.restore_best and self.progress.best_epoch is not None:
-            self.network.load_state_dict(self.checkpoints.best(self.progress.best_epoch))
+            processes.gathered(None)  # the main process may be writing it yet
+            with processes.together():
+                self.network.load_state_dict(self.checkpoints.best(self.progress.best_epoch))
         elif self.ema is not None:
             self.network.load_state_dict(self.ema.state())
         return self.progress.history
@@ -211,9 +230,8 @@ class Trainer:
         for batch in stage.batches.epoch(p.epoch, p.batch):
             if p.batch % stage.accumulate == 0:
                 stage.optimizer.zero_grad(set_to_none=True)
-            self._step(stage, batch)
+            p.seen += self._step(stage, batch)
             p.batch += 1
-            p.seen += len(batch.labels)
             p.seconds = before + time.perf_counter() - started
             report.batch(p.epoch, p.batch, len(stage.batches), p.seen, float(self.sums[0]) / p.seen)
             between_updates = p.batch % stage.accumulate == 0 or p.batch == len(stage.batches)
@@ -221,27 +239,37 @@ class Trainer:
                 stop = should_stop()
                 if stop or time.perf_counter() - saved > self.plan.checkpoint_seconds:
                     self._save()
+                    self.checkpoints.flush()
                     saved = time.perf_counter()
                 if stop:
                     raise Interruption
 
-    def _step(self, stage: Stage, batch: Batch) -> None:
-        """One batch: forward, loss, backward, and the update when enough batches are added up."""
+    def _step(self, stage: Stage, batch: Batch) -> int:
+        """One batch: forward, loss, backward, and the update when enough batches are added up; gives the images of all processes."""
         p = self.progress
-        seed_torch(self.plan.seed, "step", p.epoch, p.batch)  # dropout depends on where we are, not on how we came here
+        self._seed("step", p.epoch, p.batch)  # dropout depends on where we are, not on how we came here
         loss, logits = self._loss(stage, batch)
-        if not math.isfinite(loss.item()):
-            raise TrainingError(self._keep_for_replay(batch))
+        hits, images = (logits.argmax(1) == batch.labels).sum(), len(batch.labels)
+        whole = loss.detach()
+        if self.many:
+            loss, whole, hits, images = _of_all(stage, batch, loss, hits)
+        if not math.isfinite(whole.item()):
+            self._refuse(batch, loss.item())
         (loss / _group(stage, p.batch)).backward()  # type: ignore[no-untyped-call]
-        self.sums[0] += loss.detach() * len(batch.labels)
-        self.sums[1] += (logits.argmax(1) == batch.labels).sum()
+        self.sums[0] += whole * images
+        self.sums[1] += hits
         if (p.batch + 1) % stage.accumulate == 0 or p.batch + 1 == len(stage.batches):
             self._update(stage)
+        return images
+
+    def _seed(self, *place: object) -> None:
+        """Torch's generators for this place; those of the main process are what one process would have."""
+        seed_torch(self.plan.seed, *place, *([self.rank] if self.rank else []))
 
     def _loss(self, stage: Stage, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, and its logits."""
         inputs = batch.inputs.to(memory_format=self.device.memory_format) if batch.inputs.ndim == 4 else batch.inputs
-        with self.device.autocast():
+        with self.device.autocast(), synchronised(self.many and stage.sync_norm):
             logits = stage.forward(inputs)
         return stage.loss(logits.float(), batch.labels, batch.partner, batch.share), logits
 
@@ -251,6 +279,7 @@ class Trainer:
         for group in stage.optimizer.param_groups:
             group["lr"] = stage.lr * group["lr_scale"] * factor
         trained = [parameter for group in stage.optimizer.param_groups for parameter in group["params"]]
+        self._add_up(stage, trained)
         norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
         if stage.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(trained, stage.clip_norm, norm)
@@ -260,6 +289,23 @@ class Trainer:
         self.sums[2] += norm
         self.sums[3] += 1
         p.step += 1
+
+    def _add_up(self, stage: Stage, trained: Sequence[nn.Parameter]) -> None:
+        """The gradients of all processes' parts; and their running statistics, where each has its own batch norm."""
+        if not self.many:
+            return
+        running = [] if stage.sync_norm else running_statistics(self.network)
+        for value in running:
+            value.div_(processes.world())
+        processes.sum_over([parameter.grad for parameter in trained if parameter.grad is not None] + running)
+
+    def replan(self, phases: Sequence[Phase], plan: Plan) -> None:
+        """Between two epochs: goes on as planned anew, with as many phases, as if resumed from a checkpoint with them."""
+        assert self.stage is not None
+        before, self.phases, self.plan = self.stage, phases, plan
+        self.stage = phases[self.progress.phase].open(False)
+        unpack_optimizer(self.stage.optimizer, self.stage.names, pack_optimizer(before.optimizer, before.names))
+        self.stage.schedule.load(before.schedule.state())
 
     def rates(self) -> dict[str, float]:
         """The learning rate of the last step, for each factor that groups of parameters have."""
@@ -278,14 +324,18 @@ class Trainer:
 
         def step(rate: float) -> float:
             number, batch = next(batches)
-            seed_torch(self.plan.seed, "range", number)
+            self._seed("range", number)
             stage.optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(stage, batch)[0]
+            loss, logits = self._loss(stage, batch)
+            whole = loss.detach()
+            if self.many:
+                loss, whole, *_ = _of_all(stage, batch, loss, logits.new_zeros(()))
             loss.backward()  # type: ignore[no-untyped-call]
+            self._add_up(stage, [parameter for group in stage.optimizer.param_groups for parameter in group["params"]])
             for group in stage.optimizer.param_groups:
                 group["lr"] = rate * group["lr_scale"]
             stage.optimizer.step()
-            return loss.item()
+            return whole.item()
 
         found = range_test(step)
         self.network.load_state_dict(before)
@@ -302,14 +352,16 @@ class Trainer:
         p = self.progress
         value = float(figures[self.plan.monitor])
         if not math.isfinite(value) or not math.isfinite(float(figures["val_loss"])):
-            raise TrainingError(
-                f"The network's answers on val are not finite after epoch {p.epoch + 1}; nothing of this epoch was kept as best. "
-                "Lower train.lr or set train.clip_norm=1."
-            )
+            with processes.together():
+                raise TrainingError(
+                    f"The network's answers on val are not finite after epoch {p.epoch + 1}; nothing of this epoch was kept as best. "
+                    "Lower train.lr or set train.clip_norm=1."
+                )
         better = p.best_value is None or (value < p.best_value if self.plan.monitor in LOWER_IS_BETTER else value > p.best_value)
         if better:
             p.best_value, p.best_epoch = value, p.epoch
-            self.checkpoints.save_best(self.network.state_dict() if self.ema is None else self.ema.state(), p.epoch)
+            if processes.is_main():
+                self.checkpoints.save_best(self.network.state_dict() if self.ema is None else self.ema.state(), p.epoch)
         if stage.schedule.plateau is not None:
             stage.schedule.plateau.update(value)
         loss, hits, norm, updates = self.sums.tolist()
@@ -331,7 +383,8 @@ class Trainer:
         number = max(i for i, phase in enumerate(self.phases) if phase.first <= p.epoch)
         if self.stage is not None and number == p.phase:
             return self.stage
-        before, self.stage = self.stage, self.phases[number].open(True)
+        with processes.together():
+            before, self.stage = self.stage, self.phases[number].open(True)
         if number > p.phase:
             if before is not None:
                 self._begin(self.stage, number, pack_optimizer(before.optimizer, before.names), before.schedule.state())
@@ -353,6 +406,8 @@ class Trainer:
 
     def _save(self) -> None:
         assert self.stage is not None
+        if not processes.is_main():
+            return
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= pack_optimizer(self.stage.optimizer, self.stage.names) | {"sums": self.sums}
         if self.ema is not None:
@@ -386,19 +441,36 @@ class Trainer:
             unpack_optimizer(self.stage.optimizer, self.stage.names, state.tensors)
             self.stage.schedule.load(plateau)
 
+    def _refuse(self, batch: Batch, own: float) -> None:
+        """Raises TrainingError; the main process speaks, and each keeps the part of the batch that did it."""
+        with processes.together():
+            if processes.is_main() or not math.isfinite(own):
+                raise TrainingError(self._keep_for_replay(batch))
+
     def _keep_for_replay(self, batch: Batch) -> str:
         """Saves the batch and the weights that gave a loss which is no number; gives the message for the user."""
-        p = self.progress
+        p, part = self.progress, f"-{self.rank}" if self.rank else ""
         folder: Path = self.checkpoints.folder.parent / "failed_batch"
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: value for name, value in batch._asdict().items() if value is not None}
         tensors |= {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "batch.safetensors")
-        files.write_json(folder / "where.json", {"epoch": p.epoch + 1, "batch": p.batch, "seed": self.plan.seed})
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"batch{part}.safetensors")
+        files.write_json(folder / f"where{part}.json", {"epoch": p.epoch + 1, "batch": p.batch, "seed": self.plan.seed})
         return (
             f"The loss is not finite in epoch {p.epoch + 1}, batch {p.batch + 1}. The batch and the weights are kept in {folder}. "
             "Lower train.lr, set train.clip_norm=1 or device.precision=float32."
         )
+
+
+def _of_all(stage: Stage, batch: Batch, loss: torch.Tensor, hits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    """From the loss of this process's part of a batch: its share of the whole batch's loss, that loss, the hits and images.
+
+    A loss divides by what its images weigh, and parts weigh differently: the shares add up to what one process would have.
+    """
+    own = stage.loss.weight(batch.labels, batch.partner, batch.share).double()
+    sums = torch.stack([loss.detach() * own, own, hits.double(), torch.full_like(own, len(batch.labels))])
+    processes.sum_over([sums])
+    return loss * (own / sums[1]).float(), (sums[0] / sums[1]).float(), sums[2], int(sums[3].item())
 
 
 def _group(stage: Stage, batch: int) -> int:

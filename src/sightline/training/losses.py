@@ -12,6 +12,7 @@ much as its class; the weighted mean is the scalar. It gives up losses that know
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +33,9 @@ class Loss(Protocol):
     ) -> torch.Tensor:
         """`partner`: (B,) int64, the second labels; `share`: (B,) in [0, 1], how much the first ones count."""
 
+    def weight(self, labels: torch.Tensor, partner: torch.Tensor | None = None, share: torch.Tensor | None = None) -> torch.Tensor:
+        """What the loss divides by: how much these images weigh beside those of another process."""
+
 
 def build_loss(settings: TrainSettings, counts: Sequence[int]) -> Loss:
     """The loss that the settings describe: sum(w l) / sum(w) over the images of a batch, w the weight of an image's class.
@@ -50,22 +54,42 @@ def build_loss(settings: TrainSettings, counts: Sequence[int]) -> Loss:
     weights = _float32(class_weights(settings, counts))
     shift = _float32(settings.logit_adjustment * _log_prior(counts) if settings.logit_adjustment else None)
 
-    def weigh(labels: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-        return share if weights is None else share * weights.to(labels.device)[labels]
+    return _Weighted(each, weights, shift)
 
-    def loss(
-        logits: torch.Tensor, labels: torch.Tensor, partner: torch.Tensor | None = None, share: torch.Tensor | None = None
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Weighted:
+    """A `Loss`: the weighted mean of each image's."""
+
+    each: Each
+    weights: torch.Tensor | None  # (K,) of the classes
+    shift: torch.Tensor | None  # (K,) of the logits
+
+    def __call__(
+        self, logits: torch.Tensor, labels: torch.Tensor, partner: torch.Tensor | None = None, share: torch.Tensor | None = None
     ) -> torch.Tensor:
-        if shift is not None:
-            logits = logits + shift.to(logits.device)
-        if partner is None:
-            w = weigh(labels, torch.ones_like(logits[:, 0]))
-            return (w * each(logits, labels)).sum() / w.sum()
-        assert share is not None, "a partner needs a share"
-        w, v = weigh(labels, share), weigh(partner, 1 - share)
-        return (w * each(logits, labels) + v * each(logits, partner)).sum() / (w + v).sum()
+        if self.shift is not None:
+            logits = logits + self.shift.to(logits.device)
+        w, v = self._weigh(labels, partner, share)
+        if partner is None or v is None:
+            return (w * self.each(logits, labels)).sum() / w.sum()
+        return (w * self.each(logits, labels) + v * self.each(logits, partner)).sum() / (w + v).sum()
 
-    return loss
+    def weight(self, labels: torch.Tensor, partner: torch.Tensor | None = None, share: torch.Tensor | None = None) -> torch.Tensor:
+        w, v = self._weigh(labels, partner, share)
+        return w.sum() if v is None else (w + v).sum()
+
+    def _weigh(
+        self, labels: torch.Tensor, partner: torch.Tensor | None, share: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B,) weights of the labels, and of the partners where there are any."""
+        if partner is None:
+            return self._of(labels, torch.ones(len(labels), device=labels.device)), None
+        assert share is not None, "a partner needs a share"
+        return self._of(labels, share), self._of(partner, 1 - share)
+
+    def _of(self, labels: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        return share if self.weights is None else share * self.weights.to(labels.device)[labels]
 
 
 # ---- the loss of each image --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.errors import SettingsError
-from sightline.randomness import stream
+from sightline.randomness import permutation, stream
 from sightline.settings import TrainSettings
 
 Positions = npt.NDArray[np.int64]
@@ -31,24 +31,29 @@ class Sampling:
 
     Attributes:
         labels: (n,) class numbers of the train rows.
-        shows: "balanced" or "sqrt": n draws with replacement, as torch's WeightedRandomSampler (Mahajan et al. 2018 for
-            the square root); a number: so many showings of every class that has images.
+        shows: "balanced" or "sqrt": draws with replacement, as torch's WeightedRandomSampler (Mahajan et al. 2018 for
+            the square root); "shuffle": each image once before any comes again, over as many epochs as that takes; a
+            number: so many showings of every class that has images.
         seed: of the draws.
+        images: showings in an epoch, where `shows` is a word; None: as many as there are images.
     """
 
     labels: npt.NDArray[np.int64]
-    shows: Literal["balanced", "sqrt"] | int
+    shows: Literal["balanced", "sqrt", "shuffle"] | int
     seed: int
+    images: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) == 0:
             raise ValueError("there is no image to show")
-        if isinstance(self.shows, int) and self.shows < 1:
-            raise ValueError(f"every class is shown at least once, not {self.shows} times")
+        if isinstance(self.shows, int) and (self.shows < 1 or self.images is not None):
+            raise ValueError(f"every class is shown at least once, {self.shows} times, and nothing else counts")
 
     def __len__(self) -> int:
         """Showings in an epoch."""
-        return len(self.labels) if isinstance(self.shows, str) else self.shows * len(np.unique(self.labels))
+        if isinstance(self.shows, int):
+            return self.shows * len(np.unique(self.labels))
+        return len(self.labels) if self.images is None else self.images
 
     def epoch(self, epoch: int) -> tuple[Positions, Positions]:
         """(m,) positions in `labels` in the order shown, and (m,) how often each was shown before in this epoch.
@@ -57,12 +62,21 @@ class Sampling:
             epoch: from 0.
         """
         rng = stream(self.seed, "sampling", epoch)
-        if isinstance(self.shows, str):
-            chances = _chances(self.labels, POWERS[self.shows])
-            positions = rng.choice(len(self.labels), len(self.labels), p=chances)
+        if self.shows == "shuffle":
+            positions = self._next(epoch)
+        elif isinstance(self.shows, str):
+            positions = rng.choice(len(self.labels), len(self), p=_chances(self.labels, POWERS[self.shows]))
         else:
             positions = rng.permutation(self._turns(epoch, self.shows))
         return positions, _shown_before(positions)
+
+    def _next(self, epoch: int) -> Positions:
+        """The images of an epoch: a part of one permutation after another."""
+        n = len(self.labels)
+        turns = epoch * len(self) + np.arange(len(self))
+        rounds = [permutation(self.seed, "order", number, n) for number in range(turns[0] // n, turns[-1] // n + 1)]
+        shown: Positions = np.concatenate(rounds)[turns - turns[0] // n * n]
+        return shown
 
     def _turns(self, epoch: int, shows: int) -> Positions:
         """`shows` images a class, class by class: each epoch takes up the class's round where the last one ended.
@@ -95,7 +109,8 @@ def build_sampling(settings: TrainSettings, labels: npt.NDArray[np.int64], seed:
         )
     if views is not None:
         return Sampling(labels, views, seed)
-    return None if sampler == "shuffle" else Sampling(labels, sampler, seed)
+    images = settings.images_per_epoch
+    return None if sampler == "shuffle" and images is None else Sampling(labels, sampler, seed, images)
 
 
 def _chances(labels: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:

@@ -1,0 +1,144 @@
+"""A budget is planned from measured costs, kept within its time, and refused where it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightline.errors import SettingsError
+from sightline.run.budget import (
+    ENOUGH,
+    FEWEST,
+    MOST,
+    Amounts,
+    Budget,
+    Cost,
+    epochs_that_fit,
+    plan_budget,
+    refuse_with_budget,
+    sentence,
+    sizes_to_try,
+)
+from sightline.run.train import TrainResult, given_of, train
+
+COSTS = [Cost(128, 1000, 4e-3, 4e-3, 1e-3), Cost(96, 1000, 2e-3, 2e-3, 5e-4), Cost(72, 1000, 1e-3, 1e-3, 3e-4)]
+AMOUNTS = Amounts(val=200, judged=400, report=5.0)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("1h30m", 5400), ("1m30s", 90)])
+def test_a_time_is_read_as_people_write_it(text: str, seconds: float) -> None:
+    assert Budget.of(text).seconds == seconds
+    assert Budget.of(text).left() == pytest.approx(seconds, abs=1)
+
+
+@pytest.mark.parametrize("text", ["", "10", "ten minutes", "10 m", "-5m", "0s", "5d", "m", "10m5"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="such as 90s, 10m"):
+        Budget.of(text)
+
+
+def test_smaller_pictures_are_tried_but_not_of_small_ones() -> None:
+    assert sizes_to_try(128) == (128, 96, 72)
+    assert sizes_to_try(224) == (224, 168, 128)
+    assert sizes_to_try(28) == (28,)
+    assert sizes_to_try(48) == (48, 32)
+
+
+def test_the_largest_pictures_that_leave_time_for_enough_epochs_are_taken() -> None:
+    assert plan_budget(200, COSTS, AMOUNTS).size == 128
+    assert plan_budget(60, COSTS, AMOUNTS).size == 96
+    assert plan_budget(20, COSTS, AMOUNTS).size == 72
+
+
+@given(st.floats(0, 3000), st.integers(1, 10**6), st.integers(1, 10**5), st.floats(1e-5, 1e-1))
+def test_a_plan_fits_into_the_time(left: float, shown: int, val: int, cost: float) -> None:
+    costs = [Cost(64, shown, cost / 3, cost, cost / 4), Cost(32, shown, cost / 12, cost / 4, cost / 16)]
+    amounts = Amounts(val, 2 * val, 5.0)
+    plan = plan_budget(left, costs, amounts)
+    assert FEWEST <= plan.epochs <= MOST
+    least = FEWEST * (costs[-1].train + val * costs[-1].judge) + plan.after  # one image an epoch: less there is not
+    assert plan.seconds <= max(left, least) * 1.0001
+    if plan.images_per_epoch is None and plan.size == 64:
+        assert plan.epochs >= ENOUGH or left < plan.after
+    if plan.images_per_epoch is not None:
+        assert 1 <= plan.images_per_epoch <= shown
+        assert plan.epochs == FEWEST
+
+
+TEN_SECONDS = plan_budget(200, [Cost(28, 1000, 9e-3, 9e-3, 5e-3)], AMOUNTS)  # an epoch
+
+
+def test_training_is_cut_short_where_the_machine_became_slower() -> None:
+    assert epochs_that_fit(5, 20, TEN_SECONDS, 1.0, 100.1) == 15
+    assert epochs_that_fit(5, 20, TEN_SECONDS, 2.0, 100.1) == 10
+    assert epochs_that_fit(5, 20, TEN_SECONDS, 1.0, -3.0) == 5
+
+
+def test_training_is_lengthened_only_early_and_only_by_much() -> None:
+    assert epochs_that_fit(5, 20, TEN_SECONDS, 1.0, 200.1) == 25
+    assert epochs_that_fit(5, 20, TEN_SECONDS, 1.0, 160.1) == 20
+    assert epochs_that_fit(15, 20, TEN_SECONDS, 1.0, 200.1) == 20
+    assert epochs_that_fit(5, 20, TEN_SECONDS, 0.001, 200.0) == MOST
+
+
+def test_growing_pictures_are_reckoned_with() -> None:
+    cost = Cost(128, 1000, 1e-3, 4e-3, 0.0)
+    assert [cost.epoch(e, 20, 0) for e in (0, 13, 14, 16, 17, 19)] == pytest.approx([1, 1, 2.5, 2.5, 4, 4])
+    assert cost.epochs(20, 0) == pytest.approx(14 * 1 + 3 * 2.5 + 3 * 4)
+    assert cost.epochs(20, 0, 17) == pytest.approx(12)
+
+
+@pytest.mark.parametrize("path", ["train.epochs", "train.images_per_epoch", "phases"])
+def test_what_a_budget_plans_cannot_be_given(path: str) -> None:
+    with pytest.raises(SettingsError, match=f"--budget plans {path}"):
+        refuse_with_budget({path: 3}, 1)
+
+
+@pytest.mark.parametrize("given", [{"split.folds": 5}, {"train.seeds": 3}, {"imbalance": "crt"}])
+def test_a_budget_is_for_one_training_with_one_end(given: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(given))):
+        refuse_with_budget(given, 1)
+
+
+def test_a_budget_is_for_one_process() -> None:
+    with pytest.raises(SettingsError, match="torchrun"):
+        refuse_with_budget({}, 2)
+    refuse_with_budget({"data.size": 64, "train.seeds": 1, "split.folds": None}, 1)
+
+
+def test_what_is_planned_is_told() -> None:
+    budget = Budget(600.0)
+    plan = plan_budget(60, COSTS, AMOUNTS)
+    assert f"{plan.epochs} epochs of all 1,000 images at 96 px" in sentence(budget, plan, 1000)
+    short = plan_budget(1, COSTS, AMOUNTS)
+    assert "too short for this folder" in sentence(Budget(1.0), short, 1000)
+    assert "are left over" in sentence(budget, plan_budget(5000, [Cost(28, 100, 1e-3, 1e-3, 1e-4)], AMOUNTS), 100)
+
+
+def run_for(budget: str, folder: Path, run: Path) -> TrainResult:
+    settings = ["model.name=sightline_tiny", "device.threads=1", "train.report=false", "train.tensorboard=false"]
+    return train(folder, settings, run=run, budget=budget)
+
+
+def test_a_run_that_had_no_time_is_whole(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    result = run_for("1s", make_folder("photos", {"red": 40, "blue": 30}), tmp_path / "run")
+    assert len(pl.read_csv(result.run.history)) == 1  # the clock had run out when the first epoch ended
+    assert result.run.read_config().train.epochs == given_of(result.run)["train.epochs"] == 1
+    assert {"val", "test"} <= set(result.metrics)
+    assert result.classifier.classes == ("blue", "red")
+
+
+def test_a_run_with_time_to_spare_ends_after_the_most_there_is(
+    make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sightline.run.budget.MOST", 6)
+    result = run_for("2h", make_folder("photos", {"red": 40, "blue": 30}), tmp_path / "run")
+    history = pl.read_csv(result.run.history)
+    assert len(history) == 6
+    assert history["lr"][-1] < history["lr"].max() / 5  # the schedule ended with it
+    assert "6 epochs of all 50 images at 16 px" in capfd.readouterr().err
