@@ -103,6 +103,9 @@ def in_processes() -> Callable[..., list[Any]]:
 
 
 def _one_of_many(environment: dict[str, str], answer: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # a fork has none of its parent's OpenMP threads, and would wait for them for ever
     os.environ.update(environment)
     try:
         answer.send(work(*arguments))

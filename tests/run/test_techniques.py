@@ -61,9 +61,9 @@ def steps() -> Iterator[list[tuple[Stage, Batch]]]:
     seen: list[tuple[Stage, Batch]] = []
     plain = Trainer._step
 
-    def step(self: Trainer, stage: Stage, batch: Batch) -> None:
+    def step(self: Trainer, stage: Stage, batch: Batch) -> int:
         seen.append((stage, batch))
-        plain(self, stage, batch)
+        return plain(self, stage, batch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_step", step)
