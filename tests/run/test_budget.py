@@ -77,6 +77,8 @@ def test_training_is_cut_short_where_the_machine_became_slower() -> None:
     assert epochs_that_fit(5, 20, TEN_SECONDS, 1.0, 100.1) == 15
     assert epochs_that_fit(5, 20, TEN_SECONDS, 2.0, 100.1) == 10
     assert epochs_that_fit(5, 20, TEN_SECONDS, 1.0, -3.0) == 5
+    assert epochs_that_fit(5, 20, TEN_SECONDS, 1.0, 140.1) == 20  # one epoch too long: it is early yet
+    assert epochs_that_fit(17, 20, TEN_SECONDS, 1.0, 20.1) == 19
 
 
 def test_training_is_lengthened_only_early_and_only_by_much() -> None:
