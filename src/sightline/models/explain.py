@@ -29,6 +29,7 @@ from torch import nn
 
 from sightline.device import Device
 from sightline.errors import ModelError
+from sightline.models.evaluating import evaluating
 from sightline.models.head import Network
 
 MIN_SIDE = 4
@@ -82,7 +83,7 @@ def map_layer(network: Network, example: torch.Tensor, device: Device) -> MapLay
     if hasattr(network.trunk, "reroll"):
         raise ModelError("Heat maps are not defined for this network: Hiera's tokens do not lie in rows.")
     found: list[_Output] = []
-    with _evaluating(network), torch.enable_grad(), _hooked(network.trunk, _recorder(network.trunk, len(example), found)):
+    with evaluating(network), torch.enable_grad(), _hooked(network.trunk, _recorder(network.trunk, len(example), found)):
         inputs = _placed(network, example, device).requires_grad_()  # a frozen trunk has derivatives then, too
         with device.autocast():
             score = network(inputs).float().amax(1).sum()
@@ -164,7 +165,7 @@ def heat_maps(
     layer = layer or map_layer(network, images[:2], device)
     kept: list[torch.Tensor] = []
     wanted = torch.from_numpy(np.asarray(classes, dtype=np.int64)).to(device.torch_device)
-    with _evaluating(network), torch.enable_grad(), _hooked(network.trunk.get_submodule(layer.name), _keeper(layer, kept), deep=False):
+    with evaluating(network), torch.enable_grad(), _hooked(network.trunk.get_submodule(layer.name), _keeper(layer, kept), deep=False):
         with device.autocast():
             logits = network(_placed(network, images, device)).float()
         score = logits.gather(1, wanted[:, None]).sum()  # each image's logit depends on its own map alone
@@ -201,18 +202,6 @@ def _placed(network: nn.Module, images: torch.Tensor, device: Device) -> torch.T
     """On the device, in its memory order and in the precision of the network's own weights."""
     weights = next((p.dtype for p in network.parameters()), torch.float32)
     return images.detach().to(device.torch_device, weights).contiguous(memory_format=device.memory_format)
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """In evaluation mode meanwhile; then each part as it was."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextlib.contextmanager

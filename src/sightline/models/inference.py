@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sightline.device import Device
+from sightline.models.evaluating import evaluating
 
 
 def logits_of(network: nn.Module, batches: Iterable[torch.Tensor], device: Device) -> npt.NDArray[np.float32]:
@@ -23,17 +24,9 @@ def logits_of(network: nn.Module, batches: Iterable[torch.Tensor], device: Devic
         batches: (B, 3, S, S) views as `plain_batches` gives them, or (V, B, 3, S, S): the mean over the V views of an image;
             (B, ...) of anything else that the network takes.
     """
-    training = [part for part in network.modules() if part.training]
-    network.eval()
-    found = []
-    try:
-        with torch.inference_mode():
-            for images in batches:
-                found.append(_logits(network, images.to(device.torch_device), device))
+    with evaluating(network), torch.inference_mode():
+        found = [_logits(network, images.to(device.torch_device), device) for images in batches]
         return torch.cat(found).cpu().numpy() if found else np.zeros((0, 0), dtype=np.float32)
-    finally:
-        for part in training:  # not network.train(): parts that are frozen stay in evaluation mode
-            part.training = True
 
 
 def _logits(network: nn.Module, inputs: torch.Tensor, device: Device) -> torch.Tensor:

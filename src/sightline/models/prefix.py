@@ -13,15 +13,15 @@ layers that take more than one tensor.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from sightline.models.evaluating import evaluating
 from sightline.models.freeze import UNTIL, before, until_layer
 from sightline.models.head import Network
 
@@ -95,7 +95,7 @@ def _features(network: Network, layer: str, images: torch.Tensor) -> torch.Tenso
 
     hook = network.get_submodule(layer).register_forward_pre_hook(stop, with_kwargs=True)
     try:
-        with torch.no_grad(), _evaluating(network):
+        with torch.no_grad(), evaluating(network):
             network(images)
     except _Arrived as arrived:
         return _only(arrived.given, layer)
@@ -108,18 +108,6 @@ def _only(given: tuple[Any, ...], layer: str) -> torch.Tensor:
     if len(given) != 1 or not isinstance(given[0], torch.Tensor):
         raise _NotCut(f"The network cannot be cut at {layer}: it takes more than one tensor.")
     return given[0]
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """In evaluation mode meanwhile; then each part as it was."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 # ---- the suffix ------------------------------------------------------------------------------------------------------
@@ -146,7 +134,7 @@ def _unchanged(x: torch.Tensor) -> torch.Tensor:
 
 def _compare(network: Network, suffix: nn.Module, features: torch.Tensor, example: torch.Tensor, layer: str) -> None:
     """Raises _NotCut where the suffix cannot run on the features, or gives other logits than the network."""
-    with torch.no_grad(), _evaluating(network), _evaluating(suffix):
+    with torch.no_grad(), evaluating(network), evaluating(suffix):
         plain = network(example).float()
         try:
             after = suffix(features.clone()).float()  # a layer may change its input in place

@@ -1,8 +1,8 @@
 """`--budget 10m`: what fits into the time a user has, planned from rates measured on this machine.
 
     budget = Budget.of("10m")                                  its clock runs from here
-    plan = plan_budget(budget, costs, parts)                   data.size, train.epochs, train.images_per_epoch
-    epochs = epochs_that_fit(done, planned, plan.costs, left)  after each epoch: more, fewer, or as planned
+    plan = plan_budget(budget.left(), costs, amounts)          plan.values(): data.size, train.epochs, train.images_per_epoch
+    epochs = epochs_that_fit(done, planned, plan, slowness, left)     after each epoch: more, fewer, or as planned
 
 Time is what a run's end waits for: decoding and looking for twins are over when the plan is made, judging and the report
 are set aside. What is left goes to the largest pictures of which `ENOUGH` epochs fit, because many epochs of small
@@ -33,6 +33,13 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LENGTHEN_UNTIL = 0.7  # of the epochs: later the learning rate has come down, and would rise again
 
 
+def seconds_of(text: str) -> float | None:
+    """Seconds of "90s", "10m", "1.5h" or these one after another; None where it is no such time."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", text)
+    whole = "".join(number + unit for number, unit in parts)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts) if whole == text else None
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Seconds that a command may take, and when they began to run (`time.perf_counter`)."""
@@ -47,9 +54,8 @@ class Budget:
         Raises:
             SettingsError: it is no such time.
         """
-        parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", text)
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-        if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
+        seconds = seconds_of(text)
+        if not seconds:
             raise SettingsError(f"--budget {text} is no time: give seconds, minutes or hours, such as 90s, 10m, 1.5h or 1h30m.")
         return cls(seconds)
 

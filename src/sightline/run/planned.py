@@ -15,8 +15,8 @@ from sightline.run.fit import Fit
 from sightline.run.rates import measure
 from sightline.run.settle import settle
 
-REPORT_SECONDS = 12.0
-"""The audit's table, the embedding, the heat maps and the page of `train.report`, of any run; two cores, docs/log.md."""
+REPORT_SECONDS = 15.0
+"""The embedding, the heat maps and the page of `train.report`; two cores, docs/log.md ("size of the pictures, and epochs")."""
 
 JUDGED = 2.5
 """How often the network answers for an image of val or test when all is done: temperature, figures, novelty and embedding."""

@@ -17,6 +17,7 @@ from typing import Any
 from sightline.config import build, gather, refuse_inert, show, watch
 from sightline.data.table import scan
 from sightline.errors import SettingsError
+from sightline.run.budget import seconds_of
 from sightline.run.study import StudyFolder
 from sightline.settings import TuneSettings
 from sightline.tuning.objective import Objective, read_objectives
@@ -110,10 +111,11 @@ def read_order(
 def _seconds(timeout: str | float | None) -> float | None:
     if timeout is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", str(timeout))
-    if not found or float(found[1]) == 0:
+    text = str(timeout).replace(" ", "")
+    seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else seconds_of(text)
+    if not seconds:
         raise SettingsError(f"--timeout takes seconds, or minutes and hours as 90m and 2h, not {timeout}.")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    return seconds
 
 
 def _command(folder: str | Path, settings: Any, recipe: Any, trials: int, study: str | None, storage: str | None) -> str:
