@@ -13,6 +13,7 @@
     imbalance FOLDER   every remedy against imbalance on a long-tailed folder, several seeds (see benchmarks/imbalance.py)
     longtail FOLDER    makes a long-tailed folder of links from a balanced one
     scale [FOLDER]     what an image costs from 10^3 to 10^6 made-up ones, written below FOLDER (see benchmarks/scale.py)
+    kernels            which of oneDNN's kernels a training step runs: whether AMX is in use (see benchmarks/kernels.py)
     startup            seconds of `sightline --help` and of `import sightline`
 
 Each prints one JSON object, with the machine and all versions; --json and --markdown keep it. Results that count are in
@@ -34,9 +35,9 @@ from benchmarks.rounds import ROUNDS
 from benchmarks.table import as_markdown
 
 MEASURES = {name: (name, "measure") for name in ("pipeline", "build", "epoch", "accuracy", "transfer", "predict", "audit")}
-MEASURES |= {name: (name, "measure") for name in ("twins", "memory", "scale", "imbalance", "startup", "tune")}
+MEASURES |= {name: (name, "measure") for name in ("twins", "memory", "scale", "imbalance", "startup", "tune", "kernels")}
 MEASURES |= {"longtail": ("imbalance", "make_longtail")}
-WITHOUT_FOLDER = ("startup", "scale")
+WITHOUT_FOLDER = ("startup", "scale", "kernels")
 
 
 def arguments() -> argparse.ArgumentParser:

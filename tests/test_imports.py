@@ -13,7 +13,21 @@ import sightline
 
 SOURCE = Path(sightline.__file__).parent
 ORDER = [
-    *("errors", "yaml12", "settings", "config", "randomness", "processes", "device", "files", "data", "auditing", "models", "training"),
+    *(
+        "errors",
+        "yaml12",
+        "settings",
+        "config",
+        "randomness",
+        "processes",
+        "threads",
+        "device",
+        "files",
+        "data",
+        "auditing",
+        "models",
+        "training",
+    ),
     *("evaluation", "classifier", "reporting", "tuning", "export", "run", "serve", "cli", "__main__"),
 ]
 

@@ -317,5 +317,8 @@ class DeviceSettings(Settings):
 
     name: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "auto: bfloat16 where the device computes it natively")
-    threads: Annotated[int, Field(ge=1, le=1024)] | Auto = setting("auto", "processor threads; auto: the cores this process may use")
+    threads: Annotated[int, Field(ge=1, le=1024)] | Auto = setting(
+        "auto",
+        "processor threads; auto: OMP_NUM_THREADS, or else the cores this process may use, fewer where that is measured to be faster",
+    )
     channels_last: bool = setting(True, "memory order of images; faster convolutions on most devices")

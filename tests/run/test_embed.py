@@ -17,9 +17,9 @@ from sightline.classifier import Classifier
 from sightline.errors import DataError, RunError, SettingsError
 from sightline.evaluation.predictions import Predictions
 from sightline.run.embed import embed, embed_rows, sampled
-from sightline.run.evaluate import reopen
 from sightline.run.explain import choose_images, explain
 from sightline.run.folder import RunFolder
+from sightline.run.reopen import reopen
 from sightline.run.report import report
 from sightline.run.train import train
 

@@ -13,8 +13,8 @@ from sightline.classifier import Classifier
 from sightline.evaluation.calibration import fit_temperature, softmax
 from sightline.evaluation.conformal import fit_sets
 from sightline.evaluation.novelty import fit_novelty
-from sightline.run.evaluate import reopen
 from sightline.run.folder import RunFolder
+from sightline.run.reopen import reopen
 from sightline.run.task import Task
 from sightline.run.thresholds import choose_thresholds, thresholds_from
 from sightline.run.train import train

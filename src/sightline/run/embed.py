@@ -23,13 +23,14 @@ from sightline.evaluation.embedding import Embedding, lay_out
 from sightline.evaluation.embedding_picture import embedding_picture
 from sightline.models.features import listening
 from sightline.models.head import Network
+from sightline.models.inference import EVAL_BATCH
 from sightline.randomness import stream
 from sightline.reporting.embedding_page import embedding_page
 from sightline.reporting.pictures import Read, make_pictures
-from sightline.run.evaluate import EVAL_BATCH, reopen
 from sightline.run.folder import PARTS, RunFolder
 from sightline.run.prepare import Prepared
 from sightline.run.progress import Screen
+from sightline.run.reopen import reopen
 
 MOST = 5_000
 """Images that are drawn unless more are asked for: t-SNE of 5,000 takes about 20 s, and more points hide each other."""

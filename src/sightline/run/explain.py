@@ -27,11 +27,12 @@ from sightline.evaluation.heat import Entry, Heat, Picture, heat_sheet_picture, 
 from sightline.evaluation.predictions import Predictions
 from sightline.models.explain import MapLayer, heat_maps, map_layer
 from sightline.models.head import Network
+from sightline.models.inference import EVAL_BATCH
 from sightline.randomness import stream
-from sightline.run.evaluate import EVAL_BATCH, reopen
 from sightline.run.folder import PARTS, RunFolder
 from sightline.run.prepare import Prepared
 from sightline.run.progress import Screen
+from sightline.run.reopen import reopen
 
 SIDE = 192
 """Pixels of a panel's longer side."""

@@ -25,7 +25,7 @@ from sightline.classifier import UNLIKE, Answers, Classifier
 from sightline.data.images import decode
 from sightline.data.table import list_images
 from sightline.errors import DataError, RunError, SettingsError
-from sightline.run.evaluate import check_views, classify
+from sightline.run.classify import check_views, classify
 from sightline.run.folder import RunFolder, refuse_among_images
 
 SEVERAL = "could be several classes"

@@ -26,12 +26,11 @@ from sightline.device import Device
 from sightline.errors import SettingsError
 from sightline.models.freeze import Frozen
 from sightline.models.head import Network
-from sightline.models.inference import logits_of
+from sightline.models.inference import EVAL_BATCH, logits_of
 from sightline.models.kept import KeptFeatures, keep, prefix_key
 from sightline.models.prefix import Cut, cut
 from sightline.models.weights import Tensors
 from sightline.processes import Share
-from sightline.run.evaluate import EVAL_BATCH
 from sightline.run.task import Planned, Task, train_batches
 
 MOST_VIEWS = 8

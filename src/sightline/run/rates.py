@@ -18,10 +18,9 @@ import torch
 from sightline.config import build
 from sightline.data.batches import Batch, plain_batches
 from sightline.models.freeze import freeze
-from sightline.models.inference import logits_of
+from sightline.models.inference import EVAL_BATCH, logits_of
 from sightline.models.small_maps import speed_up
 from sightline.run.budget import Cost
-from sightline.run.evaluate import EVAL_BATCH
 from sightline.run.phases import plan_phases
 from sightline.run.prepare import Prepared
 from sightline.run.settle import Recipe, choose_view, settle, settled_values

@@ -7,6 +7,7 @@ values = settled_values(recipe, view)       no "auto" is left among these
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from sightline.config import Config, Phase, show
 from sightline.data.augment import View
 from sightline.data.batches import mean_and_std
 from sightline.data.table import ImageTable
-from sightline.device import Device, choose
+from sightline.device import Device, available_cores, choose
 from sightline.errors import ModelError
 from sightline.models.catalog import Built, native_size
 from sightline.models.catalog import build as build_network
@@ -49,6 +50,15 @@ def settle(config: Config, table: ImageTable, fetch: bool = True) -> Recipe:
         built = build_network(config.model.model_copy(update={"weights": "none"}), len(table.classes), size=size)
         built = replace(built, weights=kept)
     return Recipe(config, device, built, size, store_size(config, size))
+
+
+def idle_cores(settled: Recipe) -> tuple[str, ...]:
+    """That not all cores compute, where no setting says so."""
+    used, cores = settled.device.threads, available_cores()
+    if settled.config.device.threads != "auto" or used == cores or settled.device.name != "cpu":
+        return ()
+    why = "OMP_NUM_THREADS says so" if "OMP_NUM_THREADS" in os.environ else "all of them were measured to be slower: others use them too"
+    return (f"{used} of {cores} processor cores compute, since {why}. device.threads=N decides.",)
 
 
 def read_the_rest(config: Config, table: ImageTable) -> None:

@@ -19,9 +19,8 @@ from sightline.config import Config
 from sightline.data.batches import plain_batches
 from sightline.evaluation import counts as figures
 from sightline.models.freeze import freeze
-from sightline.models.inference import logits_of
+from sightline.models.inference import EVAL_BATCH, logits_of
 from sightline.randomness import seed_torch
-from sightline.run.evaluate import EVAL_BATCH
 from sightline.run.prefix import keep_prefix
 from sightline.run.task import Planned, Task, train_batches
 from sightline.training import loop

@@ -29,7 +29,6 @@ from sightline.device import environment
 from sightline.errors import RunError, SettingsError
 from sightline.run.audit import audit_prepared
 from sightline.run.budget import Budget, refuse_with_budget
-from sightline.run.evaluate import as_recorded, changed_images, reopen
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
@@ -39,8 +38,9 @@ from sightline.run.planned import fit_into
 from sightline.run.prefix import check_prefix
 from sightline.run.prepare import Prepared, count_lines, divide, limits
 from sightline.run.progress import Screen
+from sightline.run.reopen import as_recorded, changed_images, reopen
 from sightline.run.repeats import check_repeats, follow
-from sightline.run.settle import Recipe, check_freeze, class_counts, read_the_rest, settle
+from sightline.run.settle import Recipe, check_freeze, class_counts, idle_cores, read_the_rest, settle
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State
 from sightline.training.loop import Plan
@@ -203,7 +203,7 @@ def _looked_at(opened: RunFolder, prepared: Prepared, settled: Recipe, screen: S
     """What the user should know of the images; the environment and the audit are written."""
     files.write_json(opened.environment, environment(settled.device))
     notes = (*settled.built.notes, *count_lines(prepared))
-    for line in notes:
+    for line in (*notes, *idle_cores(settled)):
         screen.say(line)
     if settled.config.train.report:
         files.write_json(opened.audit, audit_prepared(prepared, notes, screen.counter("auditing")).to_json())

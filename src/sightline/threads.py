@@ -1,0 +1,64 @@
+"""How many processor threads are fastest here and now: measured, not assumed.
+
+    torch.set_num_threads(fastest(available_cores()))
+
+More threads are not always faster. They wait for each other in a loop, so that on cores which others use too, each waits
+for one that is not running: an epoch with two threads on two busy cores took 20 times as long as with one (docs/log.md).
+Where `OMP_NUM_THREADS` is set, outside of torchrun (which always sets it), the user has decided. It gives up noticing
+that a machine became busy later.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import torch
+
+from sightline import processes
+
+WORTHWHILE = 1.25
+"""Fewer threads must be so many times as fast as all to be taken: on a quiet machine noise must not decide, since another
+number of threads adds up in another order. There two threads measured 0.6 to 0.9 of one thread's seconds (docs/log.md)."""
+
+ROUNDS = 3
+"""Each number of threads is measured so often, in turn; its fastest counts."""
+
+Seconds = Callable[[int], float]
+
+
+def fastest(cores: int, seconds: Seconds | None = None) -> int:
+    """All cores, or a half, a quarter ... of them where that is faster by `WORTHWHILE`.
+
+    Args:
+        seconds: of a fixed piece of work with so many threads; a training step of one convolution by default, some 10 ms.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0 and processes.world() == 1:
+        return min(int(asked), cores)
+    counts = [cores]
+    while counts[-1] > 1:
+        counts.append(counts[-1] // 2)
+    if len(counts) == 1:
+        return cores
+    seconds = seconds or _convolution()
+    rounds = [[seconds(count) for count in counts] for _ in range(ROUNDS)]
+    best = {count: min(found) for count, found in zip(counts, zip(*rounds, strict=True), strict=True)}
+    chosen = min(counts, key=lambda count: best[count])
+    return chosen if best[cores] > WORTHWHILE * best[chosen] else cores
+
+
+def _convolution() -> Seconds:
+    """One step of training on 32 pictures of 16 x 16 with 64 channels; ones, so that no generator is touched."""
+    pictures = torch.ones(32, 64, 16, 16).to(memory_format=torch.channels_last)
+    weights = torch.ones(64, 64, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)
+        started = time.perf_counter()
+        torch.nn.functional.conv2d(pictures, weights, padding=1).sum().backward()  # type: ignore[no-untyped-call]
+        return time.perf_counter() - started
+
+    seconds(1)  # kernels are made on the first call
+    return seconds
