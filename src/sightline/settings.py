@@ -194,13 +194,13 @@ class TrainSettings(Settings):
         None, "an epoch shows so many images, and the next goes on from there; null: all of them", needs=["train.views_per_class"]
     )
     accumulate: int = setting(1, "batches whose gradients are added up for one step", ge=1, le=4096)
-    optimizer: Literal["sgd", "adam", "adamw"] = setting("adamw", "the update rule")
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = setting("adamw", "the update rule")
     lr: Annotated[float, Field(gt=0, le=100)] | Auto = setting("auto", "the highest learning rate; auto: measured defaults a family")
-    weight_decay: float = setting(0.05, "decoupled for adamw, L2 for the others; not applied to biases and norms", ge=0, le=10)
+    weight_decay: float = setting(0.05, "decoupled for adamw and muon, L2 for the others; not applied to biases and norms", ge=0, le=10)
     momentum: Annotated[float, Field(ge=0, lt=1)] = setting(0.9, "of sgd", needs=["train.optimizer"])
     nesterov: bool = setting(True, "of sgd", needs=["train.optimizer"])
     betas: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)] = setting(
-        (0.9, 0.999), "of adam and adamw", needs=["train.optimizer"]
+        (0.9, 0.999), "of adam, adamw and muon", needs=["train.optimizer"]
     )
     amsgrad: bool = setting(False, "of adam and adamw", needs=["train.optimizer"])
     schedule: Literal["constant", "step", "cosine", "onecycle", "plateau"] = setting("onecycle", "how the learning rate goes")

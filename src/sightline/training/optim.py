@@ -18,13 +18,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from sightline.device import has_bfloat16
 from sightline.models.head import Network
 from sightline.settings import TrainSettings
+from sightline.training.muon import Muon
 
 # The highest rate of each optimizer. From scratch: measured with sightline_small on flowers-128px and simpsons-28px
 # (docs/log.md); pretrained: the common fine-tuning rates (Kornblith et al. 2019 for sgd, timm's recipes for adamw).
-SCRATCH_LR = {"sgd": 0.1, "adam": 2e-3, "adamw": 4e-3}
-PRETRAINED_LR = {"sgd": 0.01, "adam": 2e-4, "adamw": 2e-4}
+SCRATCH_LR = {"sgd": 0.1, "adam": 2e-3, "adamw": 4e-3, "muon": 4e-3}
+PRETRAINED_LR = {"sgd": 0.01, "adam": 2e-4, "adamw": 2e-4, "muon": 2e-4}
 
 _HEAD = "head."
 _TRUNK = "trunk."
@@ -36,9 +38,10 @@ def automatic_lr(optimizer: str, pretrained: bool) -> float:
 
 
 def build_optimizer(network: Network, settings: TrainSettings, lr: float, fused: bool) -> torch.optim.Optimizer:
-    """SGD, Adam or AdamW over the parameters that are trained.
+    """SGD, Adam, AdamW or Muon over the parameters that are trained.
 
     Groups are by weight decay (or none) and by `lr_scale`, the factor of `lr`; the group with the highest comes first.
+    Of Muon, the weights between the first layer and the head are groups of their own.
     """
     groups = _groups(network, settings, lr)
     if settings.optimizer == "sgd":
@@ -49,6 +52,9 @@ def build_optimizer(network: Network, settings: TrainSettings, lr: float, fused:
             nesterov=settings.momentum > 0 and settings.nesterov,
             fused=fused,
         )
+    if settings.optimizer == "muon":
+        native = has_bfloat16(str(next(network.parameters()).device))
+        return Muon(groups, lr, torch.bfloat16 if native else torch.float32, betas=settings.betas, fused=fused)
     rule = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     return rule(groups, lr=lr, betas=settings.betas, amsgrad=settings.amsgrad, fused=fused)
 
@@ -61,14 +67,21 @@ def parameter_names(network: Network, optimizer: torch.optim.Optimizer) -> list[
 
 def _groups(network: Network, settings: TrainSettings, lr: float) -> list[dict[str, Any]]:
     scales = _lr_scales(network, settings.layer_decay, settings.trunk_lr)
-    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    found: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            found.setdefault((scales[name], parameter.ndim > 1), []).append(parameter)
+            turns = settings.optimizer == "muon" and _is_inner_matrix(name, parameter)
+            found.setdefault((scales[name], parameter.ndim > 1, turns), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": settings.weight_decay if decays else 0.0, "lr": lr * scale, "lr_scale": scale}
-        for (scale, decays), parameters in sorted(found.items(), key=lambda item: item[0], reverse=True)
+        | ({"matrices": turns} if settings.optimizer == "muon" else {})
+        for (scale, decays, turns), parameters in sorted(found.items(), key=lambda item: item[0], reverse=True)
     ]
+
+
+def _is_inner_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it maps many channels to many: not the first layer, the head, or a filter of a single channel."""
+    return name.startswith(_TRUNK) and parameter.ndim in (2, 4) and parameter.shape[1] > 3
 
 
 def _lr_scales(network: Network, layer_decay: float, trunk_lr: float) -> dict[str, float]:

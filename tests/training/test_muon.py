@@ -1,0 +1,101 @@
+"""Muon, against torch's own for two dimensions, against AdamW for the rest, and against the singular value decomposition."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sightline.models.head import Network
+from sightline.settings import TrainSettings
+from sightline.training.checkpoint import pack_optimizer, unpack_optimizer
+from sightline.training.muon import Muon, orthogonal
+from sightline.training.optim import build_optimizer, parameter_names
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (16, 72), (72, 16)])
+def test_the_iteration_comes_near_the_orthogonal_factor(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix, torch.float32)
+    assert found.shape == matrix.shape
+    s = torch.linalg.svdvals(found)
+    assert s.max() < 1.25
+    assert s[: int(0.9 * len(s))].min() > 0.65  # the least of a square matrix's directions need more than five rounds
+    assert (found * (u @ v)).sum() / (found.norm() * (u @ v).norm()) > 0.97
+
+
+def test_of_matrices_it_is_torchs_muon() -> None:
+    torch.manual_seed(0)
+    ours = nn.Parameter(torch.randn(12, 20))
+    theirs = nn.Parameter(ours.detach().clone())
+    a = Muon([{"params": [ours], "matrices": True, "weight_decay": 0.1}], lr=0.03)
+    b = torch.optim.Muon([theirs], lr=0.03, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        gradient = torch.randn(12, 20)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        a.step()
+        b.step()
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_convolution_is_the_matrix_of_its_filters_in_any_memory_order() -> None:
+    torch.manual_seed(0)
+    flat = nn.Parameter(torch.randn(8, 4 * 9))
+    gradient = torch.randn(8, 4 * 9)
+    flat.grad = gradient.clone()
+    Muon([{"params": [flat], "matrices": True, "weight_decay": 0.0}], lr=0.1).step()
+    for order in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        conv = nn.Parameter(torch.randn(8, 4 * 9).view(8, 4, 3, 3).to(memory_format=order))
+        conv.grad = gradient.view(8, 4, 3, 3).to(memory_format=order)
+        Muon([{"params": [conv], "matrices": True, "weight_decay": 0.0}], lr=0.1).step()
+        torch.testing.assert_close(conv.flatten(1), flat)
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 6, 3), nn.Flatten())
+    return Network(trunk, nn.Linear(6 * 4, 2))
+
+
+def test_first_layer_head_norms_and_single_filters_are_adamws() -> None:
+    one, other = network(), network()
+    muon = build_optimizer(one, TrainSettings(optimizer="muon", weight_decay=0.3), 0.1, fused=False)
+    adamw = build_optimizer(other, TrainSettings(optimizer="adamw", weight_decay=0.3), 0.1, fused=False)
+    turned = [id(p) for group in muon.param_groups if group["matrices"] for p in group["params"]]
+    names = {name for name, p in one.named_parameters() if id(p) in turned}
+    assert names == {"trunk.3.weight"}
+    for _ in range(2):
+        for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+            gradient = torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name)))
+            p.grad, q.grad = gradient.clone(), gradient.clone()
+        muon.step()
+        adamw.step()
+    for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q) == (name not in names)
+    decays = {group["weight_decay"] for group in muon.param_groups if group["matrices"]}
+    assert decays == {0.3}
+
+
+def test_a_packed_state_goes_on_bit_for_bit() -> None:
+    def steps(net: Network, optimizer: torch.optim.Optimizer, numbers: range) -> None:
+        for number in numbers:
+            draws = torch.Generator().manual_seed(number)
+            for p in net.parameters():
+                p.grad = torch.randn(p.shape, generator=draws)
+            optimizer.step()
+
+    settings = TrainSettings(optimizer="muon")
+    straight = network()
+    steps(straight, build_optimizer(straight, settings, 0.1, fused=True), range(4))
+    first = network()
+    before = build_optimizer(first, settings, 0.1, fused=True)
+    steps(first, before, range(2))
+    second = copy.deepcopy(first)
+    after = build_optimizer(second, settings, 0.1, fused=True)
+    unpack_optimizer(after, parameter_names(second, after), pack_optimizer(before, parameter_names(first, before)))
+    steps(second, after, range(2, 4))
+    assert all(torch.equal(p, q) for p, q in zip(straight.parameters(), second.parameters(), strict=True))
