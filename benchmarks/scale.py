@@ -54,7 +54,7 @@ def make_images(folder: Path, count: int) -> None:
 
 
 class Steps:
-    """Seconds of each step, and the most memory of its own that the process had until its end."""
+    """Seconds of each step, by the clock and of processors, and the most memory of its own that the process had until its end."""
 
     def __init__(self) -> None:
         self.found: dict[str, dict[str, float]] = {}
@@ -69,10 +69,11 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        self.peak, started = 0.0, time.perf_counter()
+        self.peak, started, before = 0.0, time.perf_counter(), time.process_time()
         yield
-        seconds = time.perf_counter() - started
-        self.found[name] = {"seconds": round(seconds, 3), "mb": round(max(self.peak, own_megabytes()) - self.before, 1)}
+        seconds, busy = time.perf_counter() - started, time.process_time() - before
+        megabytes = max(self.peak, own_megabytes()) - self.before
+        self.found[name] = {"seconds": round(seconds, 3), "processor": round(busy, 3), "mb": round(megabytes, 1)}
 
 
 def own_megabytes() -> float:
@@ -126,7 +127,7 @@ def steps(place: Path, settings: list[str]) -> dict[str, Any]:
 
 
 def draw(runs: list[dict[str, Any]], out: Path) -> None:
-    """Microseconds and megabytes by the number of images, each step a line."""
+    """Microseconds of a processor and megabytes by the number of images, each step a line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -135,9 +136,9 @@ def draw(runs: list[dict[str, Any]], out: Path) -> None:
     cost, memory = figure.subplots(1, 2)
     counts = [run["images"] for run in runs]
     for name in runs[0]["steps"]:
-        cost.plot(counts, [1e6 * run["steps"][name]["seconds"] / run["images"] for run in runs], "o-", label=name)
+        cost.plot(counts, [1e6 * run["steps"][name]["processor"] / run["images"] for run in runs], "o-", label=name)
         memory.plot(counts, [max(run["steps"][name]["mb"], 0.1) for run in runs], "o-", label=name)
-    for axes, title in ((cost, "microseconds an image"), (memory, "megabytes of own memory at most")):
+    for axes, title in ((cost, "microseconds of a processor an image"), (memory, "megabytes of own memory at most")):
         axes.set(xscale="log", yscale="log", xlabel="images", title=title)
         axes.grid(True, alpha=0.3)
     cost.legend(fontsize=8)

@@ -196,6 +196,24 @@ def test_importances_name_what_decided(open_search: Callable[..., Search]) -> No
     assert next(iter(search.importances())) == "train.lr"
 
 
+def test_importances_are_of_being_good_with_conditions_too(open_search: Callable[..., Search]) -> None:
+    space = {
+        "train.lr": {"from": 0.1, "to": 1.0},
+        "train.label_smoothing": {"from": 0.0, "to": 0.5},
+        "train.optimizer": ["adamw", "sgd"],
+        "train.momentum": {"from": 0.5, "to": 0.99, "if": {"train.optimizer": "sgd"}},
+    }
+    found = []
+    for objective, url, sign in (("val_macro_f1", None, 1), ("val_loss", "journal", -1)):
+        search = open_search(url, space=space, objective=objective, sampler="random")
+        while (ticket := search.take(60)) is not None:
+            bad = ticket.chosen["train.label_smoothing"] > 0.4  # what is worst depends on this, what is best on the rate
+            search.finish(ticket, [sign * (ticket.chosen["train.lr"] - 10 * bad)], {})
+        found.append(search.importances())
+    assert found[0] == pytest.approx(found[1])
+    assert next(iter(found[0])) == "train.lr"
+
+
 # ---- several, and dead ones --------------------------------------------------------------------------------------------
 
 

@@ -103,6 +103,34 @@ def test_a_storage_that_comes_back_is_used(tmp_path: Path, monkeypatch: pytest.M
     assert storages.patiently(ask, "it", lambda text: None) == "there"
 
 
+def test_a_damaged_file_is_told_at_once(open_search: Callable[..., Search], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storages, "WAITS", (600,))
+    run_one(open_search())
+    (tmp_path / "study" / "study.db").write_bytes(b"rubbish" * 1000)
+    with pytest.raises(StudyError, match=r"not a database\. Bring a copy of it back, or begin another study with --study NAME"):
+        open_search()
+
+
+@pytest.mark.parametrize(
+    ("why", "advice"),
+    [
+        ("database or disk is full", "Free some disk space"),
+        ("attempt to write a readonly database", "right to write there"),
+        ("connection refused", "Start it"),
+    ],
+)
+def test_what_to_do_depends_on_what_is_wrong(monkeypatch: pytest.MonkeyPatch, why: str, advice: str) -> None:
+    from optuna.exceptions import StorageInternalError
+
+    monkeypatch.setattr(storages, "WAITS", (0.01,))
+
+    def ask() -> None:
+        raise StorageInternalError(why)
+
+    with pytest.raises(StudyError, match=advice):
+        storages.patiently(ask, "it", lambda text: None)
+
+
 @pytest.mark.parametrize("url", ["nonsense", "journal2", "nothing://x/y", "/some/file"])
 def test_what_is_no_storage_is_a_sentence(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError):

@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -125,9 +126,9 @@ def likely_twins(pixels: Pixels, progress: Progress | None = None, threads: int 
     with _one_thread_each():
         glances = _glances(pixels, threads, lambda done: say(done, 2 * count))
         # The order of their content: whatever the order of the rows, the same is computed.
-        glances, rows, same = _different(glances)
+        rows, same = _different(glances)
         found = [_NONE]
-        for done, pairs in _promising(glances, threads):
+        for done, pairs in _promising(glances, rows, threads):
             found.append(pairs)
             say(count + done * count // len(rows), 2 * count)
         pairs = _proved(pixels, rows, _once(_joined(found)), threads)
@@ -173,13 +174,11 @@ def _glances(pixels: Pixels, threads: int, say: Callable[[int], None]) -> Glance
     return glances
 
 
-def _different(glances: Glances) -> tuple[Glances, Rows, Rows]:
-    """The different glances in the order of their bytes, the first row of each (U,), and which of them each row has (N,)."""
-    if not len(glances):
-        return glances, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    keys = glances.reshape(len(glances), -1).view(f"V{3 * _GLANCE * _GLANCE}").ravel()
+def _different(glances: Glances) -> tuple[Rows, Rows]:
+    """The first row (U,) of each different glance, in an order that their content alone decides; which of them each row has (N,)."""
+    keys = np.frombuffer(b"".join(blake2b(glance, digest_size=16).digest() for glance in glances), dtype="V16")
     _, rows, same = np.unique(keys, return_index=True, return_inverse=True)
-    return glances[rows], rows.astype(np.int64), same.astype(np.int64)
+    return rows.astype(np.int64), same.astype(np.int64)
 
 
 # ---- candidates ------------------------------------------------------------------------------------------------------
@@ -272,27 +271,44 @@ def _file(waves: _Waves) -> _Files:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """All that a block of pictures is compared with; `lively` are the numbers of the glances that `waves` belong to."""
+    """All that a block of pictures is compared with.
+
+    glances: of all rows; rows: the row of each different picture; lively: the numbers of those that `waves` belong to.
+    """
 
     glances: torch.Tensor
+    rows: torch.Tensor
     lively: torch.Tensor
     waves: _Waves
     files: _Files
 
+    def seen(self, numbers: torch.Tensor) -> torch.Tensor:
+        """(B, 3, 16, 16) the glances of different pictures."""
+        return self.glances[self.rows[numbers]]
 
-def _promising(glances: Glances, threads: int) -> Iterator[tuple[int, _Pairs]]:
+
+def _promising(glances: Glances, rows: Rows, threads: int) -> Iterator[tuple[int, _Pairs]]:
     """How many pictures are done, and their pairs that agree at 16x16."""
-    chosen = torch.from_numpy(glances)
-    lively = torch.cat([_lively(part) for part in torch.split(chosen, 4096)]).nonzero()[:, 0] if len(glances) else _NOBODY
+    seen, where = torch.from_numpy(glances), torch.from_numpy(rows)
+    lively = torch.cat([_lively(seen[part]) for part in torch.split(where, 4096)]).nonzero()[:, 0] if len(rows) else _NOBODY
     if not len(lively):
         return
-    parts = list(in_threads(lambda part: _waves(opponent(chosen[part]), _WINDOWS[0]), torch.split(lively, 4096), threads))
-    waves = _Waves(torch.cat([part.even for part in parts]), torch.cat([part.odd for part in parts]))
-    search = _Search(chosen, lively, waves, _file(waves))
+    waves = _all_waves(seen, where[lively], threads)
+    search = _Search(seen, where, lively, waves, _file(waves))
     size = 1024 if len(search.files.members) == 1 else 8192
     blocks = torch.split(torch.arange(len(lively)), size)
     for at, pairs in zip(blocks, in_threads(lambda at: _searched(search, at), blocks, threads), strict=True):
         yield int(lively[at[-1]]) + 1, pairs
+
+
+def _all_waves(glances: torch.Tensor, rows: torch.Tensor, threads: int) -> _Waves:
+    """Of all of each picture, in one piece from the start: two copies of a million are a gigabyte."""
+    one = _waves(opponent(glances[rows[:1]]), _WINDOWS[0])
+    waves = _Waves(*(part.new_empty((len(rows), part.shape[1])) for part in (one.even, one.odd)))
+    parts = torch.split(torch.arange(len(rows)), 4096)
+    for at, part in zip(parts, in_threads(lambda at: _waves(opponent(glances[rows[at]]), _WINDOWS[0]), parts, threads), strict=True):
+        waves.even[at], waves.odd[at] = part.even, part.odd
+    return waves
 
 
 def _lively(glances: torch.Tensor) -> torch.Tensor:
@@ -301,7 +317,7 @@ def _lively(glances: torch.Tensor) -> torch.Tensor:
 
 def _searched(search: _Search, at: torch.Tensor) -> _Pairs:
     """A block of pictures with all others."""
-    pictures = opponent(search.glances[search.lively[at]])
+    pictures = opponent(search.seen(search.lively[at]))
     queries = [_waves(pictures, window) for window in _WINDOWS]
     return _laid_over(search, queries, at, _candidates(queries, at, search.waves, search.files))
 
@@ -388,7 +404,7 @@ def _laid_over(search: _Search, queries: list[_Waves], at: torch.Tensor, pairs: 
         places[:, 0, 2] = torch.where(mirrored, -places[:, 0, 2], places[:, 0, 2])
         larger, smaller = search.lively[at[query]], search.lively[other]
         begun = _Pairs(larger, smaller, mirrored, places, torch.zeros(len(query)))
-        better = _laid(begun, search.glances[larger], search.glances[smaller], steps=4)
+        better = _laid(begun, search.seen(larger), search.seen(smaller), steps=4)
         kept.append(better[better.alike > _PROMISING])
     return _joined(kept)
 

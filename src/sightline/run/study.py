@@ -43,7 +43,7 @@ class StudyFolder:
         if not re.fullmatch(r"[\w.-]+", Path(name).name) or Path(name).name in (".", ".."):
             raise SettingsError(f"--study {name}: a study's name is made of letters, digits, points, hyphens and underscores.")
         path = Path(name).expanduser() if "/" in name else Path("runs") / name
-        refuse_among_images(path, source)
+        refuse_among_images(path, source, "--study")
         there = path.exists() and (not path.is_dir() or any(path.iterdir()))
         if there and not (path / "workers").is_dir():
             raise RunError(f"{path} is there already and is no study: choose another --study NAME.")

@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -287,8 +288,13 @@ class Search:
         import optuna
 
         evaluator = None if self.space.conditional else optuna.importance.FanovaImportanceEvaluator(seed=0)
+        sign = -1.0 if self.objectives[0].larger else 1.0  # PED-ANOVA asks what makes the target small; fANOVA knows no sign
         try:
-            return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator, target=lambda trial: trial.values[0]))
+            with warnings.catch_warnings():  # of PED-ANOVA about this sign, and about settings that few trials had
+                warnings.simplefilter("ignore")
+                return dict(
+                    optuna.importance.get_param_importances(self.study, evaluator=evaluator, target=lambda trial: sign * trial.values[0])
+                )
         except (ValueError, RuntimeError, ZeroDivisionError):  # too few trials, or all alike
             return {}
 

@@ -36,6 +36,9 @@ BEAT, GRACE = 30, 120
 WAITS = (1, 2, 4, 8, 15)
 """Seconds before a storage that is down is asked again."""
 
+_DAMAGED = ("malformed", "not a database")
+"""What SQLite says of a file that no waiting mends."""
+
 Result = TypeVar("Result")
 Say = Callable[[str], None]
 
@@ -133,14 +136,21 @@ def patiently(ask: Callable[[], Result], name: str, say: Say) -> Result:
             return ask()
         except (StorageInternalError, SQLAlchemyError) as error:
             why = _reason(error)
-            if wait is None:
-                raise StudyError(
-                    f"The study's storage {name} cannot be reached: {why}. Start it, or correct --storage; then the same command goes on."
-                ) from None
+            if wait is None or any(word in why for word in _DAMAGED):
+                raise StudyError(f"The study's storage {name} cannot be reached: {why}. {_advice(why)}") from None
             if number == 0:
                 say(f"The study's storage {name} does not answer ({why}); it is asked again for {sum(WAITS)} s.")
             time.sleep(wait)
     raise AssertionError
+
+
+def _advice(why: str) -> str:
+    """What to do about it."""
+    if any(word in why for word in _DAMAGED):
+        return "Bring a copy of it back, or begin another study with --study NAME; trials.csv has what was found so far."
+    known = {"full": "Free some disk space", "readonly": "Give yourself the right to write there"}
+    what = next((do for word, do in known.items() if word in why), "Start it, or correct --storage")
+    return f"{what}; then the same command goes on."
 
 
 def _reason(error: BaseException) -> str:
