@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ MOST = 3000
 class Silent:
     """A reporter that says nothing."""
 
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
         """Nothing."""
 
     def epoch(self, row: Row) -> None:

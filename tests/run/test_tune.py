@@ -253,6 +253,27 @@ def test_another_space_or_other_images_under_the_same_name_are_refused(
         search(folder, tmp_path, 1, NO_REFIT)
 
 
+def test_trials_of_a_study_kept_elsewhere_are_not_taken_for_its_own(folder: Path, tmp_path: Path) -> None:
+    search(folder, tmp_path, 1, NO_REFIT)
+    study = tmp_path / "study"
+    journal = study / "study.journal"
+    kept = journal.read_bytes()
+    journal.unlink()  # or another --storage: it has no such study, and trial 0 would go on in trials/0000 with the old settings
+    with pytest.raises(StudyError, match=r"study has trials that the journal .* knows nothing of: give the --storage"):
+        search(folder, tmp_path, 1, NO_REFIT | {"tune.space": {"train.lr": [1e-5, 1e-6]}})
+    journal.write_bytes(kept)
+    assert [trial.state for trial in search(folder, tmp_path, 2, NO_REFIT).trials] == ["complete"] * 2
+
+
+def test_a_call_that_failed_leaves_no_split_behind(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="grid"):  # the default space, known once the images are
+        search(folder, tmp_path, 1, NO_REFIT | {"tune.space": {}, "tune.sampler": "grid", "split.fractions": [0.4, 0.3, 0.3]})
+    search(folder, tmp_path, 1, NO_REFIT)
+    search(folder, tmp_path / "fresh", 1, NO_REFIT)
+    one, other = (pl.read_parquet(place / "study" / "images.parquet")["split"] for place in (tmp_path, tmp_path / "fresh"))
+    assert one.to_list() == other.to_list()
+
+
 def test_training_leaves_a_recipes_tune_section_aside_but_refuses_a_word_of_it(folder: Path, tmp_path: Path) -> None:
     recipe = FIXED | CHEAP | {"tune": {"space": SPACE, "sampler": "gp"}, "train.judge": False}
     train(folder, [], recipe=recipe, run=tmp_path / "run")

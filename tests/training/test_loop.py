@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from sightline.data.augment import View
@@ -23,6 +25,7 @@ from sightline.models.freeze import freeze
 from sightline.models.head import Network
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints
+from sightline.training.finite import Watch
 from sightline.training.loop import Interruption, Phase, Plan, Row, Stage, Trainer
 from sightline.training.losses import build_loss
 from sightline.training.optim import build_optimizer, parameter_names
@@ -55,7 +58,7 @@ class Quiet:
         self.rows: list[Row] = []
         self.batches = 0
 
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
         self.batches += 1
 
     def epoch(self, row: Row) -> None:
@@ -296,6 +299,25 @@ def test_a_loss_that_is_no_number_stops_and_the_batch_is_kept(tmp_path: Path) ->
     # Only the running statistics of batch norm may have moved: the update was not made.
     assert trainer.progress.step == 0
     assert before != digest(trainer.network)
+
+
+def test_a_loss_looked_at_late_names_the_same_batch_and_leaves_the_same_weights(tmp_path: Path) -> None:
+    def failing(stage: Stage) -> None:
+        whole, passed = stage.loss, itertools.count()
+        stage.loss = lambda *words: whole(*words) * (math.nan if next(passed) == 3 else 1.0)
+
+    kept = []
+    for name, every in (("each", 1), ("late", 5)):
+        trainer = make_trainer(tmp_path / name)
+        trainer.watch = Watch(CPU.torch_device, every)
+        opened(trainer, failing)
+        with pytest.raises(TrainingError, match="not finite in epoch 1, batch 4"):
+            trainer.fit(Quiet(), never)
+        kept.append(load_file(tmp_path / name / "failed_batch" / "batch.safetensors"))
+    parameters = [key for key in kept[0] if "running" not in key and "num_batches" not in key]  # batch norm saw more batches
+    assert any(key.startswith("network.") for key in parameters)
+    for key in parameters:
+        assert torch.equal(kept[0][key], kept[1][key]), key
 
 
 def test_figures_that_are_no_number_never_become_the_best(tmp_path: Path) -> None:

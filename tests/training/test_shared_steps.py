@@ -53,7 +53,7 @@ class FakePixels:
 class Quiet:
     """A reporter that hears nothing."""
 
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
         pass
 
     def epoch(self, row: Row) -> None:

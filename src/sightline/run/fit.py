@@ -208,7 +208,9 @@ class Fit:
             slowness = (last[-1] - last[0]) / expected
             epochs = epochs_that_fit(done, before, deadline.plan, slowness, deadline.left())
             if epochs != before:
-                self.screen.say(f"Epochs take {slowness:.0%} of the time planned: training ends with epoch {epochs}, not {before}.")
+                left = max(0.0, deadline.left())
+                pace = f"Epochs take {slowness:.0%} of the time planned, and {left:,.0f} s are left for them"
+                self.screen.say(f"{pace}: training ends with epoch {epochs}, not {before}.")
                 planned = plan_phases({**given, "train.epochs": epochs}, task)
                 trainer.replan([loop_phase(task, one) for one in planned], Plan.of(planned[0].config.train))
                 drawn.end_with(epochs, len(planned[0].order))
@@ -281,7 +283,7 @@ def phase_labels(planned: Sequence[Planned]) -> list[tuple[int, str]]:
 class _Nobody:
     """The reporter of a process that does not speak."""
 
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
         pass
 
     def epoch(self, row: Row) -> None:
@@ -317,7 +319,7 @@ class _Recorder:
                     names = [task.prepared.classes[i] for i in batch.labels.tolist()]
                     self.board.views(batch.inputs, task.view.mean, task.view.std, names, one.phase.first)
 
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
         self.screen.batch(epoch, done, batches, images, loss)
 
     def epoch(self, row: Row) -> None:

@@ -20,6 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from sightline import processes
 
+REDRAW = 0.1
+"""Seconds between two moves of the training bar: each asks for the loss, which a GPU has to be waited for."""
+
 
 class Screen:
     """Standard error, with a live bar where it is a terminal."""
@@ -85,19 +88,21 @@ class TrainingScreen:
         self.task = screen.bars.add_task("training", total=epochs * batches, note="")
         self.started, self.first_seen = time.perf_counter(), 0
         self.last = ""  # the figures of the epoch before
+        self.drawn = 0.0  # when the bar was last moved
 
     def end_with(self, epochs: int, batches: int) -> None:
         """There are more epochs than planned, or fewer."""
         self.epochs = epochs
         self.screen.bars.update(self.task, total=epochs * batches)
 
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
         """Moves the bar: loss and images a second of this epoch."""
         if done == 1 or images < self.first_seen:
             self.started, self.first_seen = time.perf_counter(), images
-        if not self.screen.bars.disable:
-            rate = (images - self.first_seen) / max(1e-9, time.perf_counter() - self.started)
-            note = f"epoch {epoch + 1}/{self.epochs}  loss {loss:.3f}{self.last}  {rate:,.0f} images/s"
+        now = time.perf_counter()
+        if not self.screen.bars.disable and (now - self.drawn > REDRAW or done == batches):
+            self.drawn, rate = now, (images - self.first_seen) / max(1e-9, now - self.started)
+            note = f"epoch {epoch + 1}/{self.epochs}  loss {loss():.3f}{self.last}  {rate:,.0f} images/s"
             self.screen.bars.update(self.task, completed=epoch * batches + done, note=note)
 
     def epoch(self, row: dict[str, Any]) -> None:

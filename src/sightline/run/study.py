@@ -85,6 +85,16 @@ class StudyFolder:
         """The drawings, each as a file."""
         return self.root / "pictures"
 
+    @property
+    def token(self) -> Path:
+        """A name of its own, which the storage knows too; so trials of another study are never taken for its own."""
+        return self.root / "workers" / ".study"
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether some have begun."""
+        return self.best.exists() or (self.root / "trials").exists()
+
     def trial(self, number: int) -> Path:
         """The run folder of a trial."""
         return self.root / "trials" / f"{number:04d}"

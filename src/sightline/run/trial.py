@@ -93,10 +93,10 @@ class Bench:
         config = build(fixed)
         settled = settle(config, table)
         decoded = open_pixels(table, settled.side, limits(config), screen.counter("decoding"))
-        if not study.images.exists():
+        if not study.description.exists():  # an images.parquet may be there, of a call with other settings that failed
             prepared = divide(*decoded, config, screen.counter("looking for twins"))
             with files.locked(study.root):
-                if not study.images.exists():  # another worker may have been faster
+                if not study.description.exists():  # another worker may have been faster
                     study.as_run.note("started", folder=str(source.expanduser().resolve()), given=dict(fixed))
                     files.write_atomic(study.images, prepared.images().write_parquet)
         prepared = _as_begun(study, *decoded)

@@ -14,6 +14,7 @@ import contextlib
 import gc
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,7 @@ def _open(order: Order, bench: Bench, storage: Storage, screen: Screen) -> Searc
             f"The study {order.folder.name} in {storage.name} is of other images than {order.source}: choose another --study NAME."
         )
     refuse_difference(begun, _as_json(own), order.folder.name)
+    _join(order, search)
     order.folder.describe(
         {"study": order.folder.name, "folder": str(order.source), "storage": storage.name, **own, "searched": order.command}
     )
@@ -163,6 +165,23 @@ def _open(order: Order, bench: Bench, storage: Storage, screen: Screen) -> Searc
     what = " and ".join(f"{one.name} ({one.direction})" for one in order.objectives)
     screen.say(f"Study {order.folder.name} {goes_on}: {what} over {', '.join(order.space.names)}; kept in {storage.name}.")
     return search
+
+
+def _join(order: Order, search: Search) -> None:
+    """The folder and the study in the storage know each other; trials of another one would be taken for its own."""
+    token = order.folder.token
+    with files.locked(order.folder.root):
+        name = token.read_text() if token.exists() else None
+        if name is not None and search.knows(name):
+            return
+        if order.folder.has_trials and (name is not None or not search.records()):
+            raise StudyError(
+                f"{order.folder.root} has trials that {search.storage.name} knows nothing of: "
+                "give the --storage that they are kept in, or another --study NAME."
+            )
+        name = uuid.uuid4().hex[:12]
+        search.join(name)
+        files.write_text(token, name)
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -46,7 +46,7 @@ class Quiet(Screen):
         self.whole.running["epochs"] = epochs
         return self
 
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
         """A step."""
         self.whole.running |= {"epoch": epoch + 1, "share": done / batches}
         self.whole.refresh()

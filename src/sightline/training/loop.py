@@ -40,6 +40,7 @@ from sightline.settings import TrainSettings
 from sightline.training.batch_norm import running_statistics, synchronised
 from sightline.training.checkpoint import Checkpoints, State, pack_optimizer, unpack_optimizer
 from sightline.training.ema import Ema
+from sightline.training.finite import Watch
 from sightline.training.losses import Loss
 from sightline.training.lr_range import Range, range_test
 from sightline.training.schedule import Schedule
@@ -139,8 +140,8 @@ class Phase:
 class Reporter(Protocol):
     """Hears how training goes."""
 
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: float) -> None:
-        """After each step: batches done of this epoch, images seen in it, mean loss so far."""
+    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
+        """After each step: batches done of this epoch, images seen in it; `loss()` is the mean so far, and waits for the device."""
 
     def epoch(self, row: Row) -> None:
         """After each epoch: its row of the history."""
@@ -182,6 +183,7 @@ class Trainer:
         # Of this epoch: loss and hits, each times images; norm of the gradients, and how many of them.
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device.torch_device)
         self.ema = None if self.plan.ema is None else Ema(self.network, self.plan.ema)
+        self.watch = Watch(self.device.torch_device)
         self.stage: Stage | None = None
         self.many, self.rank = processes.world() > 1, processes.rank()
 
@@ -233,11 +235,12 @@ class Trainer:
             p.seen += self._step(stage, batch)
             p.batch += 1
             p.seconds = before + time.perf_counter() - started
-            report.batch(p.epoch, p.batch, len(stage.batches), p.seen, float(self.sums[0]) / p.seen)
+            report.batch(p.epoch, p.batch, len(stage.batches), p.seen, lambda: float(self.sums[0]) / p.seen)
             between_updates = p.batch % stage.accumulate == 0 or p.batch == len(stage.batches)
             if between_updates and p.batch < len(stage.batches):
                 stop = should_stop()
                 if stop or time.perf_counter() - saved > self.plan.checkpoint_seconds:
+                    self._look(stage, p.batch - 1, batch)
                     self._save()
                     self.checkpoints.flush()
                     saved = time.perf_counter()
@@ -253,8 +256,9 @@ class Trainer:
         whole = loss.detach()
         if self.many:
             loss, whole, hits, images = _of_all(stage, batch, loss, hits)
-        if not math.isfinite(whole.item()):
-            self._refuse(batch, loss.item())
+        self.watch.note(p.batch, whole)
+        if self.watch.due(p.batch, len(stage.batches)):
+            self._look(stage, p.batch, batch)
         (loss / _group(stage, p.batch)).backward()  # type: ignore[no-untyped-call]
         self.sums[0] += whole * images
         self.sums[1] += hits
@@ -283,6 +287,7 @@ class Trainer:
         norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
         if stage.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(trained, stage.clip_norm, norm)
+        self.watch.hold(stage.optimizer)
         stage.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.network)
@@ -441,13 +446,20 @@ class Trainer:
             unpack_optimizer(self.stage.optimizer, self.stage.names, state.tensors)
             self.stage.schedule.load(plateau)
 
-    def _refuse(self, batch: Batch, own: float) -> None:
-        """Raises TrainingError; the main process speaks, and each keeps the part of the batch that did it."""
-        with processes.together():
-            if processes.is_main() or not math.isfinite(own):
-                raise TrainingError(self._keep_for_replay(batch))
+    def _look(self, stage: Stage, number: int, batch: Batch) -> None:
+        """Raises TrainingError where a loss was no number; the main process speaks, and each keeps its part of the batch that did it.
 
-    def _keep_for_replay(self, batch: Batch) -> str:
+        Args:
+            number, batch: the last one.
+        """
+        first = self.watch.first()
+        if first is None:
+            return
+        failed = batch if first == number else next(iter(stage.batches.epoch(self.progress.epoch, first)))
+        with processes.together():
+            raise TrainingError(self._keep_for_replay(failed, first))
+
+    def _keep_for_replay(self, batch: Batch, number: int) -> str:
         """Saves the batch and the weights that gave a loss which is no number; gives the message for the user."""
         p, part = self.progress, f"-{self.rank}" if self.rank else ""
         folder: Path = self.checkpoints.folder.parent / "failed_batch"
@@ -455,9 +467,9 @@ class Trainer:
         tensors = {name: value for name, value in batch._asdict().items() if value is not None}
         tensors |= {f"network.{k}": v for k, v in self.network.state_dict().items()}
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / f"batch{part}.safetensors")
-        files.write_json(folder / f"where{part}.json", {"epoch": p.epoch + 1, "batch": p.batch, "seed": self.plan.seed})
+        files.write_json(folder / f"where{part}.json", {"epoch": p.epoch + 1, "batch": number, "seed": self.plan.seed})
         return (
-            f"The loss is not finite in epoch {p.epoch + 1}, batch {p.batch + 1}. The batch and the weights are kept in {folder}. "
+            f"The loss is not finite in epoch {p.epoch + 1}, batch {number + 1}. The batch and the weights are kept in {folder}. "
             "Lower train.lr, set train.clip_norm=1 or device.precision=float32."
         )
 

@@ -129,6 +129,14 @@ class Search:
             return dict(own)
         return dict(found)
 
+    def knows(self, folder: str) -> bool:
+        """Whether a study's folder of this name has joined it."""
+        return f"folder {folder}" in self._patiently(lambda: self.study.user_attrs)
+
+    def join(self, folder: str) -> None:
+        """Trials of this study may lie in a folder of this name; machines without a shared disk have one each."""
+        self._patiently(lambda: self.study.set_user_attr(f"folder {folder}", True))
+
     def begin_with(self, first: Mapping[str, Any]) -> None:
         """The first trial of a study takes these settings."""
         if first and self.tune.sampler != "grid":
