@@ -127,6 +127,18 @@ def run_for(budget: str, folder: Path, run: Path) -> TrainResult:
     return train(folder, settings, run=run, budget=budget)
 
 
+def test_the_epochs_of_a_recipe_do_not_count_and_that_is_told(
+    make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {"model": {"name": "sightline_tiny"}, "train": {"epochs": 99, "report": False, "tensorboard": False}}
+    photos = make_folder("photos", {"red": 40, "blue": 30})
+    result = train(photos, {"device.threads": 1}, recipe, tmp_path / "run", budget="1s")
+    assert result.run.read_config().train.epochs == 1
+    assert "train.epochs=99 of the recipe does not count" in capsys.readouterr().err
+    with pytest.raises(SettingsError, match=r"--budget plans train\.epochs"):
+        train(photos, {"train.epochs": 99}, recipe, tmp_path / "other", budget="1s")
+
+
 def test_a_run_that_had_no_time_is_whole(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     result = run_for("1s", make_folder("photos", {"red": 40, "blue": 30}), tmp_path / "run")
     assert len(pl.read_csv(result.run.history)) == 1  # the clock had run out when the first epoch ended

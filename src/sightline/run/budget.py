@@ -186,9 +186,13 @@ def sentence(budget: Budget, plan: Plan, shown: int) -> str:
     )
 
 
+PLANNED = ("train.epochs", "train.images_per_epoch")
+"""Settings that a budget plans; a recipe's do not count, a word of the command contradicts it."""
+
+
 def refuse_with_budget(given: Mapping[str, Any], processes: int) -> None:
     """Raises SettingsError for what a budget cannot go together with."""
-    for path in ("train.epochs", "train.images_per_epoch", "phases"):
+    for path in (*PLANNED, "phases"):
         if path in given:
             raise SettingsError(f"--budget plans {path} by itself: leave one of them out.")
     for path in ("split.folds", "train.seeds"):

@@ -21,14 +21,14 @@ from typing import Any
 
 from sightline import files, processes
 from sightline.classifier import Classifier
-from sightline.config import Config, build, gather, may_change, phases_of, watch
+from sightline.config import Config, build, gather, may_change, phases_of, show, watch
 from sightline.data.corrections import read_corrections
 from sightline.data.store import PixelFiles, PixelStore, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.device import environment
 from sightline.errors import RunError, SettingsError
 from sightline.run.audit import audit_prepared
-from sightline.run.budget import Budget, refuse_with_budget
+from sightline.run.budget import PLANNED, Budget, refuse_with_budget
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
@@ -96,7 +96,7 @@ def train(
         SightlineError: anything that the user can mend.
     """
     budget = Budget.of(budget) if isinstance(budget, str) else budget
-    given = _for_training(recipe, settings)
+    given = _for_training(recipe, settings, budgeted=budget is not None)
     if isinstance(given.get("data.corrections"), str):  # the run is repeated from elsewhere, too
         given["data.corrections"] = str(Path(given["data.corrections"]).expanduser().resolve())
     job = processes.job()
@@ -105,11 +105,17 @@ def train(
     return _with_repeats(result, given, folder, transform)
 
 
-def _for_training(recipe: str | Path | dict[str, Any] | None, settings: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """What the user gave, but for the recipe's tune section, which is for `sightline tune`; a word of it is refused as inert."""
+def _for_training(
+    recipe: str | Path | dict[str, Any] | None, settings: Sequence[str] | Mapping[str, Any], budgeted: bool = False
+) -> dict[str, Any]:
+    """What the user gave, but for what of a recipe is not for this: its tune section, and with a budget its epochs."""
     of_recipe = gather(recipe, [])
     build(of_recipe)  # a section that is left aside may still not be wrong
-    return {path: value for path, value in of_recipe.items() if not path.startswith("tune.")} | gather(None, settings)
+    kept = {path: value for path, value in of_recipe.items() if not path.startswith("tune.")}
+    for path in PLANNED if budgeted else ():
+        if path in kept:
+            Screen().say(f"{path}={show(kept.pop(path))} of the recipe does not count: --budget plans it.")
+    return kept | gather(None, settings)
 
 
 def _with_repeats(result: TrainResult, given: Mapping[str, Any], folder: str | Path, transform: Callable[[Any], Any] | None) -> TrainResult:
