@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +26,28 @@ def run_one(search: Search, value: float = 0.5) -> None:
 def test_a_study_is_found_again(open_search: Callable[..., Search], url: str | None) -> None:
     run_one(open_search(url), 0.25)
     assert [trial.values for trial in open_search(url).records()] == [(0.25,)]
+
+
+def test_workers_that_make_the_file_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from sightline.tuning.storage import open_storage; import optuna.storages\n"
+        "print('ready', flush=True); sys.stdin.readline(); open_storage(None, Path(sys.argv[1]), print)"
+    )
+    said = []
+    for place in ("a", "b", "c"):
+        (tmp_path / place).mkdir()
+        words = [sys.executable, "-c", code, str(tmp_path / place)]
+        both = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        for process in both:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in both:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said += [process.communicate(timeout=100)[0] for process in both]
+        assert all(process.returncode == 0 for process in both)
+    assert said == [""] * 9
 
 
 # ---- a torn journal --------------------------------------------------------------------------------------------------

@@ -6,15 +6,16 @@
     for images in plain_batches(pixels, rows, view, 256, device): ...
 
 The order of an epoch comes from (seed, "order", epoch). All batches of an epoch have nearly the same size, so none is
-so small that batch norm suffers. Pixels that have to be decoded are read one batch ahead, in threads. Of several processes
-each makes its own contiguous part of every batch; where pictures are mixed, each makes the whole and keeps its part.
+so small that batch norm suffers. Pixels that have to be decoded, or copied to a GPU, are read one batch ahead, in threads. Of
+several processes each makes its own contiguous part of every batch; where pictures are mixed, each makes the whole and keeps its part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -26,11 +27,13 @@ from sightline.data.augment import Stored, View, plain_views, test_views, traini
 from sightline.data.mix import mix
 from sightline.data.pipelines import Pipeline, pipeline_batches
 from sightline.data.policy import Policy
+from sightline.data.resident import ResidentPixels
 from sightline.data.store import Pixels, PixelStore
 from sightline.processes import ALL, Share
 from sightline.randomness import key, numbered, permutation
 
 Rows = npt.NDArray[np.int64]
+_PROCESSOR = torch.device("cpu")
 
 
 def image_keys(paths: Iterable[str]) -> npt.NDArray[np.uint64]:
@@ -190,7 +193,7 @@ class TrainBatches:
     def _made(self, batches: list[Rows], numbers: list[Rows], epoch: int) -> Iterator[tuple[Rows, torch.Tensor]]:
         """The rows of each batch, and their views."""
         if self.piped is None:
-            for (rows, pixels), number in zip(_read_ahead(self.pixels, batches), numbers, strict=True):
+            for (rows, pixels), number in zip(_read_ahead(self.pixels, batches, self.device), numbers, strict=True):
                 yield rows, self.views_of(rows, pixels, number, epoch)
             return
         pipeline, paths, workers = self.piped.pipeline, self.piped.paths, self.piped.workers
@@ -217,7 +220,7 @@ def view_numbers(epoch: int, repeats: Rows, views: int | None) -> Rows:
 def plain_batches(pixels: Pixels, rows: Rows, view: View, batch_size: int, device: torch.device, views: int = 1) -> Iterator[torch.Tensor]:
     """(B, 3, S, S) views without augmentation, in the order of `rows`; `views` above 1: (V, B, 3, S, S), see `test_views`."""
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    for part, block in _read_ahead(pixels, batches):
+    for part, block in _read_ahead(pixels, batches, device):
         stored = Stored(block.to(device), pixels.extents[part], np.zeros(len(part), dtype=np.uint64))
         yield stacked_views(stored, view, views)
 
@@ -249,16 +252,22 @@ def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _read_ahead(pixels: Pixels, batches: list[Rows]) -> Iterator[tuple[Rows, torch.Tensor]]:
-    """Each batch with its stored pixels; those that must be decoded are read while the batch before is used."""
-    if isinstance(pixels, PixelStore):
+def _read_ahead(pixels: Pixels, batches: list[Rows], device: torch.device = _PROCESSOR) -> Iterator[tuple[Rows, torch.Tensor]]:
+    """Each batch with its pixels, on the device. What must be decoded, or copied to a GPU, is read while the batch before is used."""
+    copies = device.type == "cuda" and not isinstance(pixels, ResidentPixels)
+    if isinstance(pixels, (PixelStore, ResidentPixels)) and not copies:
         yield from ((rows, pixels.read(rows)) for rows in batches)
         return
     with ThreadPoolExecutor(1) as reader:
-        read: Callable[[Rows], torch.Tensor] = pixels.read
+        read = partial(_read_locked, pixels) if copies else pixels.read
         coming = reader.submit(read, batches[0]) if batches else None
         for i, rows in enumerate(batches):
             assert coming is not None
-            block = coming.result()
+            block = coming.result().to(device, non_blocking=True)
             coming = reader.submit(read, batches[i + 1]) if i + 1 < len(batches) else None
             yield rows, block
+
+
+def _read_locked(pixels: Pixels, rows: Rows) -> torch.Tensor:
+    """Stored pixels in page-locked memory, from which a GPU copies by itself; torch hands the memory out again when that is done."""
+    return pixels.read(rows, torch.empty((len(rows), pixels.side, pixels.side, 3), dtype=torch.uint8, pin_memory=True))

@@ -39,7 +39,7 @@ from sightline.run.prepare import Prepared, limits
 from sightline.run.progress import Screen, TrainingScreen
 from sightline.run.settle import Recipe, choose_view, settled_values
 from sightline.run.stages import loop_phase, shift_of
-from sightline.run.task import Planned, Task, train_batches
+from sightline.run.task import Planned, Task, on_device, train_batches
 from sightline.run.thresholds import choose_thresholds
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.loop import Interruption, Plan, Reporter, Row, Trainer
@@ -104,7 +104,8 @@ class Fit:
         speed_up(network)
         pipeline = self._pipeline()
         workers = limits(recipe.config).workers
-        task = Task(network, recipe.built.weights != "none", self.prepared, view, device, self.screen.say, pipeline, workers)
+        prepared = self.prepared if pipeline else on_device(self.prepared, device)
+        task = Task(network, recipe.built.weights != "none", prepared, view, device, self.screen.say, pipeline, workers)
         given = self.given | settled_values(recipe, view)
         state = Checkpoints(self.folder.checkpoints).newest()
         planned = plan_phases(given, task)

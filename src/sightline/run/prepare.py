@@ -22,7 +22,7 @@ from sightline.data.batches import image_keys
 from sightline.data.corrections import correct, read_corrections
 from sightline.data.groups import group_rows, join_twins, twin_counts, twins_sentence
 from sightline.data.split import Fold, Split, make_split
-from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
+from sightline.data.store import Limits, Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.data.twins import Twins, find_twins
 from sightline.device import available_cores
@@ -43,7 +43,7 @@ class Prepared:
     """
 
     table: ImageTable
-    pixels: PixelStore | PixelFiles
+    pixels: Pixels
     groups: npt.NDArray[np.int64]
     split: Split
     labels: npt.NDArray[np.int64]
@@ -85,7 +85,7 @@ def prepare(source: str | Path, config: Config | None = None, progress: Progress
     return divide(*open_pixels(table, store_size(config, size), limits(config), progress), config)
 
 
-def divide(table: ImageTable, pixels: PixelStore | PixelFiles, config: Config, progress: Progress | None = None) -> Prepared:
+def divide(table: ImageTable, pixels: Pixels, config: Config, progress: Progress | None = None) -> Prepared:
     """A decoded table with its twins found (`progress` is called with (done, all) meanwhile), and split."""
     usable, split = table.usable, config.split
     groups = group_rows([usable["pixel_digest"], usable["group"]])

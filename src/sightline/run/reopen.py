@@ -18,7 +18,7 @@ from sightline.config import Config
 from sightline.data.batches import image_keys
 from sightline.data.corrections import as_used
 from sightline.data.split import Split
-from sightline.data.store import PixelFiles, PixelStore, open_pixels
+from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.errors import RunError
 from sightline.run.folder import RunFolder
@@ -46,7 +46,7 @@ def reopen(run: RunFolder, config: Config, screen: Screen | None = None, accept_
     return as_recorded(run, table, pixels)
 
 
-def as_recorded(run: RunFolder, table: ImageTable, pixels: PixelStore | PixelFiles) -> Prepared:
+def as_recorded(run: RunFolder, table: ImageTable, pixels: Pixels) -> Prepared:
     """A decoded table with the split, twins and labels of the run's `images.parquet`; raises RunError where images differ."""
     _refuse_changes(run, table)
     table = _as_it_was(table, run.read_images())

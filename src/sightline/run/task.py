@@ -7,7 +7,7 @@ batches = train_batches(task, planned)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from sightline.data.augment import View
 from sightline.data.batches import Growth, Mixing, Order, Piped, TrainBatches
 from sightline.data.pipelines import Pipeline
 from sightline.data.policy import POLICIES, choose_policy
+from sightline.data.resident import reside
 from sightline.device import Device
 from sightline.models.head import Network
 from sightline.run.prepare import Prepared
@@ -50,6 +51,12 @@ class Task:
         """Images of each class in the train part."""
         found = np.bincount(self.prepared.labels[self.rows], minlength=len(self.prepared.classes))
         return tuple(int(n) for n in found)
+
+
+def on_device(prepared: Prepared, device: Device) -> Prepared:
+    """The same images; the pixels of train and val lie on the GPU that trains, if there is one with room for them."""
+    rows = np.concatenate([prepared.split.rows("train"), prepared.split.rows("val")])
+    return replace(prepared, pixels=reside(prepared.pixels, rows, device.torch_device))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sightline import files, processes
 from sightline.classifier import Classifier
 from sightline.config import Config, build, gather, may_change, phases_of, show, watch
 from sightline.data.corrections import read_corrections
-from sightline.data.store import PixelFiles, PixelStore, open_pixels
+from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.device import environment
 from sightline.errors import RunError, SettingsError
@@ -190,7 +190,7 @@ def _our_job() -> dict[str, Any]:
     return {} if processes.world() == 1 else {"processes": processes.world(), "job": processes.job()}
 
 
-def _divided(opened: RunFolder, decoded: tuple[ImageTable, PixelStore | PixelFiles], config: Config, screen: Screen) -> Prepared:
+def _divided(opened: RunFolder, decoded: tuple[ImageTable, Pixels], config: Config, screen: Screen) -> Prepared:
     """The data, its twins found and divided, and written to the run folder; the main process does it, the others read it there."""
     prepared: Prepared | None = None
 

@@ -23,7 +23,7 @@ from sightline import files
 from sightline.config import build, phases_of, watch
 from sightline.data.batches import mean_and_std
 from sightline.data.split import Split, choosing_folds
-from sightline.data.store import PixelFiles, PixelStore, open_pixels
+from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.device import environment
 from sightline.errors import StudyError
@@ -78,7 +78,7 @@ class Bench:
     prepared: Prepared
     fixed: dict[str, Any]
     study: StudyFolder
-    pixels: dict[int, PixelStore | PixelFiles] = field(default_factory=dict)  # by side
+    pixels: dict[int, Pixels] = field(default_factory=dict)  # by side
     looks: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)  # mean and std of the train part, by side and fold
     folds: tuple[Split, ...] = ()
 
@@ -225,7 +225,7 @@ class Bench:
         return outcome
 
 
-def _as_begun(study: StudyFolder, table: ImageTable, pixels: PixelStore | PixelFiles) -> Prepared:
+def _as_begun(study: StudyFolder, table: ImageTable, pixels: Pixels) -> Prepared:
     """The images as the study has them, which must be these."""
     changed = changed_images(study.as_run, table)
     if changed:

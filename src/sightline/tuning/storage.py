@@ -84,7 +84,8 @@ def open_storage(url: str | None, folder: Path, say: Say, stale: Callable[[Any, 
         return Storage(_journal(path, say), f"the journal {path}", False)
     if not colon or not rest.startswith("//"):
         raise SettingsError(f"--storage takes journal, journal:FILE, or an address such as postgresql://user@host/name, not {shown(url)}.")
-    return Storage(patiently(lambda: _database(url, stale), shown(url), say), shown(url), True)
+    with files.locked(folder) if url.startswith("sqlite") else contextlib.nullcontext():  # two that make it at once disturb each other
+        return Storage(patiently(lambda: _database(url, stale), shown(url), say), shown(url), True)
 
 
 def quiet() -> None:
