@@ -194,7 +194,9 @@ class TrainSettings(Settings):
         None, "an epoch shows so many images, and the next goes on from there; null: all of them", needs=["train.views_per_class"]
     )
     accumulate: int = setting(1, "batches whose gradients are added up for one step", ge=1, le=4096)
-    optimizer: Literal["sgd", "adam", "adamw", "muon"] = setting("adamw", "the update rule")
+    optimizer: Literal["auto", "sgd", "adam", "adamw", "muon"] = setting(
+        "auto", "the update rule; auto: muon for sightline's own networks from scratch, adamw for all others"
+    )
     lr: Annotated[float, Field(gt=0, le=100)] | Auto = setting("auto", "the highest learning rate; auto: measured defaults a family")
     weight_decay: float = setting(0.05, "decoupled for adamw and muon, L2 for the others; not applied to biases and norms", ge=0, le=10)
     momentum: Annotated[float, Field(ge=0, lt=1)] = setting(0.9, "of sgd", needs=["train.optimizer"])

@@ -169,7 +169,8 @@ def test_config_yaml_repeats_a_phase_that_changes_what_is_settled(folder: Path, 
 def test_the_optimizers_state_goes_over_into_the_next_phase_unless_it_is_restarted(folder: Path, tmp_path: Path) -> None:
     def steps(name: str, **phase: Any) -> list[int]:
         with watched_stages() as stages:
-            train(folder, [*SMALL, "train.epochs=2"], recipe={"phases": [{"from": 2, **phase}]}, run=tmp_path / name)
+            words = [*SMALL, "train.epochs=2", "train.optimizer=adamw"]
+            train(folder, words, recipe={"phases": [{"from": 2, **phase}]}, run=tmp_path / name)
         return sorted({int(state["step"]) for state in stages[1].optimizer.state.values()})
 
     assert steps("carried", **{"train.weight_decay": 0.1}) == [2]

@@ -108,7 +108,7 @@ def test_automatic_settings_are_saved_resolved(folder: Path, tmp_path: Path) -> 
     ("words", "sentence"),
     [
         (["augment.policy=none", "augment.hue=0.1"], "augment.hue has no effect with augment.policy=none"),
-        (["train.momentum=0.5"], "train.momentum has no effect with train.optimizer=adamw"),
+        (["train.momentum=0.5"], "train.momentum has no effect with train.optimizer=muon"),
         (["train.schedule=constant", "train.factor=0.5"], "train.factor has no effect with train.schedule=constant"),
         (["model.head=[8]"], "model.head has no effect with model.name=sightline_tiny"),
         (["model.depth=3"], "model.depth has no effect with model.name=sightline_tiny"),

@@ -90,7 +90,9 @@ def test_writing_takes_a_tenth_of_the_time_at_most(tmp_path: Path, monkeypatch: 
     assert now[0] > before or written[-1]
 
 
-@pytest.mark.parametrize("settings", [TrainSettings(optimizer=o, amsgrad=a) for o, a in [("sgd", False), ("adam", True), ("adamw", True)]])
+@pytest.mark.parametrize(
+    "settings", [TrainSettings(optimizer=o, amsgrad=a) for o, a in [("sgd", False), ("adam", True), ("adamw", True), ("muon", False)]]
+)
 def test_an_optimizer_goes_on_as_if_it_had_never_stopped(settings: TrainSettings) -> None:
     def make() -> tuple[Network, torch.optim.Optimizer]:
         torch.manual_seed(0)
@@ -121,11 +123,11 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(settings: TrainSettings
 
 def test_state_finds_its_parameter_by_name_though_groups_differ() -> None:
     network = Network(nn.Linear(2, 2), nn.Linear(2, 2))
-    whole = build_optimizer(network, TrainSettings(), 0.01, fused=False)
+    whole = build_optimizer(network, TrainSettings(optimizer="adamw"), 0.01, fused=False)
     network(torch.ones(1, 2)).sum().backward()
     whole.step()
     network.trunk.requires_grad_(False)
-    head_alone = build_optimizer(network, TrainSettings(layer_decay=0.5), 0.01, fused=False)
+    head_alone = build_optimizer(network, TrainSettings(optimizer="adamw", layer_decay=0.5), 0.01, fused=False)
     names = parameter_names(network, head_alone)
     unpack_optimizer(head_alone, names, pack_optimizer(whole, parameter_names(network, whole)))
     assert sorted(names) == ["head.bias", "head.weight"]

@@ -124,7 +124,9 @@ def settings_of(**settings: Any) -> TrainSettings:
         "views_per_class": None,
         "logit_adjustment": 0.0,
     }
-    return TrainSettings(**(plain | {"epochs": 3, "batch_size": 8, "monitor": "accuracy", "schedule": "plateau"} | settings))
+    return TrainSettings(
+        **(plain | {"epochs": 3, "batch_size": 8, "optimizer": "adamw", "monitor": "accuracy", "schedule": "plateau"} | settings)
+    )
 
 
 def make_trainer(folder: Path, **settings: Any) -> Trainer:

@@ -13,8 +13,16 @@ from torch import nn
 from sightline.config import Config, watch
 from sightline.models.freeze import freeze
 from sightline.models.head import Network
-from sightline.settings import TrainSettings
-from sightline.training.optim import PRETRAINED_LR, SCRATCH_LR, automatic_lr, build_optimizer, distances_from_head, parameter_names
+from sightline.settings import ModelSettings, TrainSettings
+from sightline.training.optim import (
+    PRETRAINED_LR,
+    SCRATCH_LR,
+    automatic_lr,
+    automatic_optimizer,
+    build_optimizer,
+    distances_from_head,
+    parameter_names,
+)
 
 
 def small_network() -> Network:
@@ -24,7 +32,7 @@ def small_network() -> Network:
 
 def scales(network: Network, **settings) -> dict[str, float]:
     """The factor of the rate for each trained parameter, by name; and the rates as they are before the first step."""
-    optimizer = build_optimizer(network, TrainSettings(**settings), 0.5, fused=False)
+    optimizer = build_optimizer(network, TrainSettings(**({"optimizer": "adamw"} | settings)), 0.5, fused=False)
     for group in optimizer.param_groups:
         assert group["lr"] == 0.5 * group["lr_scale"]
     flat = [group["lr_scale"] for group in optimizer.param_groups for _ in group["params"]]
@@ -33,7 +41,7 @@ def scales(network: Network, **settings) -> dict[str, float]:
 
 def test_biases_and_norms_are_not_decayed() -> None:
     network = small_network()
-    decayed, rest = build_optimizer(network, TrainSettings(weight_decay=0.3), 0.1, fused=False).param_groups
+    decayed, rest = build_optimizer(network, TrainSettings(optimizer="adamw", weight_decay=0.3), 0.1, fused=False).param_groups
     assert [p.ndim for p in decayed["params"]] == [4, 2]
     assert decayed["weight_decay"] == 0.3
     assert [p.ndim for p in rest["params"]] == [1, 1, 1, 1]
@@ -43,13 +51,13 @@ def test_biases_and_norms_are_not_decayed() -> None:
 def test_frozen_parameters_are_left_out() -> None:
     network = small_network()
     network.trunk[0].requires_grad_(False)
-    optimizer = build_optimizer(network, TrainSettings(layer_decay=0.5), 0.1, fused=False)
+    optimizer = build_optimizer(network, TrainSettings(optimizer="adamw", layer_decay=0.5), 0.1, fused=False)
     assert sum(len(g["params"]) for g in optimizer.param_groups) == 4
 
 
 def test_names_follow_the_order_of_the_optimizers_state() -> None:
     network = small_network()
-    optimizer = build_optimizer(network, TrainSettings(), 0.1, fused=False)
+    optimizer = build_optimizer(network, TrainSettings(optimizer="adamw"), 0.1, fused=False)
     names = parameter_names(network, optimizer)
     assert names == ["trunk.0.weight", "head.weight", "trunk.0.bias", "trunk.1.weight", "trunk.1.bias", "head.bias"]
     network(torch.randn(2, 3, 8, 8)).sum().backward()
@@ -65,7 +73,7 @@ def test_names_follow_the_order_of_the_optimizers_state() -> None:
 
 def test_without_factors_there_are_two_groups_with_the_same_rate() -> None:
     assert set(scales(small_network()).values()) == {1.0}
-    assert len(build_optimizer(small_network(), TrainSettings(), 0.1, fused=False).param_groups) == 2
+    assert len(build_optimizer(small_network(), TrainSettings(optimizer="adamw"), 0.1, fused=False).param_groups) == 2
 
 
 def test_the_trunks_factor_spares_the_head() -> None:
@@ -122,7 +130,7 @@ def test_layers_of_timms_networks_are_those_that_timm_counts(name: str) -> None:
         assert ours[f"trunk.{parameter}"] == pytest.approx(expected[parameter][0]), parameter
     class_layer = expected.keys() - {parameter for parameter, _ in trunk.named_parameters()}
     assert {expected[parameter][0] for parameter in class_layer} == {1.0} == {ours["head.weight"], ours["head.bias"]}
-    optimizer = build_optimizer(network, TrainSettings(layer_decay=0.7, weight_decay=0.05), 1.0, fused=False)
+    optimizer = build_optimizer(network, TrainSettings(optimizer="adamw", layer_decay=0.7, weight_decay=0.05), 1.0, fused=False)
     decays = [group["weight_decay"] for group in optimizer.param_groups for _ in group["params"]]
     for parameter, decay in zip(parameter_names(network, optimizer), decays, strict=True):
         assert parameter.startswith("head") or decay == expected[parameter.removeprefix("trunk.")][1], parameter
@@ -143,7 +151,7 @@ def test_a_layer_moves_by_its_own_rate() -> None:
 
 def test_the_factors_are_always_read() -> None:
     seen: set[str] = set()
-    build_optimizer(small_network(), watch(Config(), seen).train, 0.1, fused=False)
+    build_optimizer(small_network(), watch(Config.load(None, ["train.optimizer=adamw"]), seen).train, 0.1, fused=False)
     assert {"train.layer_decay", "train.trunk_lr"} <= seen
 
 
@@ -177,7 +185,21 @@ def test_three_steps_are_those_of_the_plain_torch_rule(settings, reference) -> N
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "weights", "rule"),
+    [
+        ("sightline_small", "auto", "muon"),
+        ("sightline_tiny", "none", "muon"),
+        ("sightline_small", "runs/a/classifier/model.safetensors", "adamw"),
+        ("resnet18", "none", "adamw"),
+        ("searchable_cnn", "auto", "adamw"),
+    ],
+)
+def test_only_our_own_networks_from_scratch_are_trained_by_muon_unasked(name: str, weights: str, rule: str) -> None:
+    assert automatic_optimizer(ModelSettings(name=name, weights=weights)) == rule
+
+
 def test_every_optimizer_has_an_automatic_rate_and_pretrained_ones_are_lower() -> None:
-    for name in ("sgd", "adam", "adamw"):
+    for name in ("sgd", "adam", "adamw", "muon"):
         assert automatic_lr(name, pretrained=False) == SCRATCH_LR[name]
         assert PRETRAINED_LR[name] < SCRATCH_LR[name]

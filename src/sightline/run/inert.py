@@ -18,7 +18,7 @@ from sightline.run.phases import with_remedy
 from sightline.run.stages import shift_of
 from sightline.training.imbalance import settle
 from sightline.training.losses import build_loss
-from sightline.training.optim import build_optimizer
+from sightline.training.optim import automatic_optimizer, build_optimizer
 from sightline.training.sampling import build_sampling
 from sightline.training.schedule import build_schedule
 
@@ -41,10 +41,16 @@ def refuse_what_does_nothing(
         _read(phase.config, here, counts, piped)
         here |= {"train.reset_head"} & set(phase.changed)
         if phase.first in own:
-            refuse_inert(phase.config, own[phase.first], here)
+            refuse_inert(_with_optimizer(phase.config), own[phase.first], here)
         reads |= here
     checked = set(given if only is None else only) & set(given) - {"phases"}
-    refuse_inert(build(given), sorted(checked), reads)
+    refuse_inert(_with_optimizer(build(given)), sorted(checked), reads)
+
+
+def _with_optimizer(config: Config) -> Config:
+    """With what train.optimizer=auto stands for, which other settings depend on."""
+    auto = config.train.optimizer == "auto"
+    return config.with_values({"train.optimizer": automatic_optimizer(config.model)}) if auto else config
 
 
 def _changes(given: Mapping[str, Any]) -> list[tuple[int, Iterable[str]]]:
@@ -55,6 +61,7 @@ def _changes(given: Mapping[str, Any]) -> list[tuple[int, Iterable[str]]]:
 def _read(plain: Config, reads: set[str], counts: Sequence[int], piped: bool) -> None:
     """Reads what a phase with these settings reads."""
     values = settle(watch(plain, reads), counts)
+    plain = _with_optimizer(plain)
     config = watch(plain.with_values(values), reads)
     augment, train = config.augment, config.train
     if not piped and augment.albumentations is None:

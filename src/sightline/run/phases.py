@@ -19,7 +19,7 @@ from sightline.errors import SettingsError
 from sightline.run.prefix import settle_prefix
 from sightline.run.task import Planned, Task, restarts_schedule
 from sightline.training.imbalance import PLAIN, SHORTEST, contradictions, extra_phases, settle, too_short
-from sightline.training.optim import automatic_lr
+from sightline.training.optim import automatic_lr, automatic_optimizer
 from sightline.training.sampling import build_sampling
 
 
@@ -106,15 +106,18 @@ def settled_phases(given: Mapping[str, Any], planned: Sequence[Planned]) -> tupl
 
 def _values_of(config: Config) -> dict[str, Any]:
     """What is settled for each phase."""
-    paths = (*PLAIN, "train.label_smoothing", "train.lr", "train.first_size", "train.prefix", "augment.views")
+    paths = (*PLAIN, "train.label_smoothing", "train.optimizer", "train.lr", "train.first_size", "train.prefix", "augment.views")
     return {path: getattr(getattr(config, path.partition(".")[0]), path.partition(".")[2]) for path in paths}
 
 
 def _settled(phase: Phase, epochs: int, task: Task) -> Config:
     config = phase.config
     values = settle(config, task.counts)
+    optimizer: str = config.train.optimizer
+    if optimizer == "auto":
+        values["train.optimizer"] = optimizer = automatic_optimizer(config.model)
     if config.train.lr == "auto":
-        values["train.lr"] = automatic_lr(config.train.optimizer, task.pretrained)
+        values["train.lr"] = automatic_lr(optimizer, task.pretrained)
     if config.train.first_size == "auto":
         values["train.first_size"] = _first_size(config, task)
     config = config.with_values(values)

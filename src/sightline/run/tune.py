@@ -31,6 +31,7 @@ from sightline.run.tune_end import conclude
 from sightline.run.tune_order import Order, read_order
 from sightline.run.tune_result import TuneResult
 from sightline.run.tune_screen import StudyScreen
+from sightline.training.optim import automatic_optimizer
 from sightline.tuning.defaults import Kind, default_space
 from sightline.tuning.record import finished, write_csv
 from sightline.tuning.sampler import check_sampler
@@ -107,7 +108,8 @@ def _with_space(order: Order, bench: Bench) -> Order:
     settled, _ = bench.settled(bench.fixed)
     model, train = settled.config.model, settled.config.train
     kind: Kind = "frozen" if model.freeze not in ("none", ()) else "transfer" if settled.built.weights != "none" else "scratch"
-    raw = default_space(kind, train.optimizer, model.name == "searchable_cnn")
+    optimizer = automatic_optimizer(model) if train.optimizer == "auto" else train.optimizer
+    raw = default_space(kind, optimizer, model.name == "searchable_cnn")
     fixed = order.fixed
     space = read_space({path: value for path, value in raw.items() if path not in fixed and _has_effect(bench, fixed, path, value)})
     if not len(space):

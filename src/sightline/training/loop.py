@@ -214,6 +214,8 @@ class Trainer:
                 self.checkpoints.flush()
                 raise Interruption
         self.checkpoints.finish()
+        if processes.is_main() and self.progress.best_epoch is not None:
+            self.checkpoints.forget_other_bests(self.progress.best_epoch)
         if self.plan.restore_best and self.progress.best_epoch is not None:
             processes.gathered(None)  # the main process may be writing it yet
             with processes.together():

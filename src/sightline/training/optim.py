@@ -20,7 +20,7 @@ from torch import nn
 
 from sightline.device import has_bfloat16
 from sightline.models.head import Network
-from sightline.settings import TrainSettings
+from sightline.settings import ModelSettings, TrainSettings
 from sightline.training.muon import Muon
 
 # The highest rate of each optimizer. From scratch: measured with sightline_small on flowers-128px and simpsons-28px
@@ -30,6 +30,11 @@ PRETRAINED_LR = {"sgd": 0.01, "adam": 2e-4, "adamw": 2e-4, "muon": 2e-4}
 
 _HEAD = "head."
 _TRUNK = "trunk."
+
+
+def automatic_optimizer(model: ModelSettings) -> str:
+    """What `train.optimizer=auto` stands for; measured for sightline's own networks (docs/log.md), which have no published weights."""
+    return "muon" if model.name.startswith("sightline_") and model.weights in ("auto", "none") else "adamw"
 
 
 def automatic_lr(optimizer: str, pretrained: bool) -> float:
@@ -42,7 +47,14 @@ def build_optimizer(network: Network, settings: TrainSettings, lr: float, fused:
 
     Groups are by weight decay (or none) and by `lr_scale`, the factor of `lr`; the group with the highest comes first.
     Of Muon, the weights between the first layer and the head are groups of their own.
+
+    Args:
+        settings: the optimizer is settled, not auto.
+        lr: the highest rate.
+        fused: whether torch has fused kernels for the device.
     """
+    if settings.optimizer == "auto":
+        raise ValueError("train.optimizer must be settled")
     groups = _groups(network, settings, lr)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
