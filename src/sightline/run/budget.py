@@ -29,13 +29,15 @@ MOST = 150
 FEWEST = 4
 """Where not even so many epochs fit, an epoch shows fewer images."""
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LENGTHEN_UNTIL = 0.7  # of the epochs: later the learning rate has come down, and would rise again
 
 
 def seconds_of(text: str) -> float | None:
-    """Seconds of "90s", "10m", "1.5h" or these one after another; None where it is no such time."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", text)
+    """Seconds of "90", "90s", "10m", "1.5h", "1d" or these one after another ("1h 30m"); None where it is no such time."""
+    text = re.sub(r"\s", "", text)
+    text = f"{text}s" if re.fullmatch(r"[\d.]+", text) else text
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     whole = "".join(number + unit for number, unit in parts)
     return sum(float(number) * _UNITS[unit] for number, unit in parts) if whole == text else None
 
@@ -49,7 +51,7 @@ class Budget:
 
     @classmethod
     def of(cls, text: str) -> Budget:
-        """From "90s", "10m", "1.5h", or these one after another ("1h30m").
+        """From "90s", "10m", "1.5h", or these one after another ("1h 30m"); a number alone is seconds.
 
         Raises:
             SettingsError: it is no such time.

@@ -6,7 +6,6 @@ order.space, order.objectives, order.fixed
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -111,8 +110,7 @@ def read_order(
 def _seconds(timeout: str | float | None) -> float | None:
     if timeout is None:
         return None
-    text = str(timeout).replace(" ", "")
-    seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else seconds_of(text)
+    seconds = seconds_of(str(timeout))
     if not seconds:
         raise SettingsError(f"--timeout takes seconds, or minutes and hours as 90m and 2h, not {timeout}.")
     return seconds
