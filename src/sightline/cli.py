@@ -91,7 +91,8 @@ def train(
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run instead of starting one.")] = None,
     accept: Annotated[bool, typer.Option("--accept-changes", help="Resume although images are gone, new or changed.")] = False,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="Be done in this time, such as 10m or 600 (seconds): epochs and size to fit.")
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="Be done in this time, such as 10m (600: seconds): epochs and size to fit."),
     ] = None,
     as_json: Json = False,
 ) -> None:

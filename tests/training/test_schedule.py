@@ -72,12 +72,24 @@ def test_a_factor_is_always_between_zero_and_one(kind: str, epochs: int, per_epo
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(0, 3), st.sampled_from([True, False]), st.sampled_from([0.1, 0.5]))
 def test_the_plateau_is_torchs(values: list[float], patience: int, larger: bool, factor: float) -> None:
     theirs_optimizer = optimizer()
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs_optimizer, "max" if larger else "min", factor, patience, eps=0)
-    ours = Plateau(factor, patience, larger)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs_optimizer, "max" if larger else "min", factor, patience, eps=1e-3)
+    ours = Plateau(factor, patience, larger, 1e-3)
     for value in values:
         theirs.step(value)
         ours.update(value)
         assert ours.scale == pytest.approx(theirs_optimizer.param_groups[0]["lr"], rel=1e-9)
+
+
+def test_the_rate_of_a_plateau_ends_near_1e_8_like_torchs() -> None:
+    settings = TrainSettings(schedule="plateau", plateau_patience=0, lr=1e-3, monitor="accuracy")
+    schedule = build_schedule(settings, 1)
+    theirs_optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1e-3)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs_optimizer, "max", 0.1, 0)
+    assert schedule.plateau is not None
+    for _ in range(30):
+        schedule.plateau.update(0.5)
+        theirs.step(0.5)
+    assert 1e-3 * schedule.factor(0) == pytest.approx(theirs_optimizer.param_groups[0]["lr"], rel=1e-6) == pytest.approx(1e-8)
 
 
 def test_the_plateau_drives_the_factor() -> None:

@@ -17,17 +17,22 @@ from typing import Any
 
 from sightline.settings import TrainSettings
 
+PLATEAU_EPS = 1e-8
+"""Of the rate: the smallest drop that a plateau makes, as torch's ReduceLROnPlateau has it."""
+
 
 @dataclass
 class Plateau:
     """Counts epochs without progress and multiplies the rate with `factor` after more than `patience` of them.
 
-    As torch's ReduceLROnPlateau(mode, factor, patience, threshold=1e-4, threshold_mode="rel").
+    As torch's ReduceLROnPlateau(mode, factor, patience, threshold=1e-4, threshold_mode="rel"); `least` is its eps as a share of
+    the highest rate: no smaller drop is made, so that a rate ends near 1e-8 and not at 1e-24.
     """
 
     factor: float
     patience: int
     larger_is_better: bool
+    least: float = 0.0
     best: float | None = None
     bad: int = 0
     scale: float = 1.0
@@ -39,7 +44,9 @@ class Plateau:
         else:
             self.bad += 1
         if self.bad > self.patience:
-            self.scale, self.bad = self.scale * self.factor, 0
+            self.bad = 0
+            if self.scale * (1 - self.factor) > self.least:
+                self.scale *= self.factor
 
     def _better(self, value: float, best: float) -> bool:
         return value > best * (1 + 1e-4) if self.larger_is_better else value < best * (1 - 1e-4)
@@ -101,6 +108,7 @@ def build_schedule(settings: TrainSettings, steps_per_epoch: int, total: int | N
     if kind == "step":
         return Schedule(kind, total, warmup, every=settings.step_epochs * steps_per_epoch, drop=settings.factor)
     if kind == "plateau":
-        plateau = Plateau(settings.factor, settings.plateau_patience, settings.monitor != "loss")
+        least = 0.0 if settings.lr == "auto" else PLATEAU_EPS / settings.lr
+        plateau = Plateau(settings.factor, settings.plateau_patience, settings.monitor != "loss", least)
         return Schedule(kind, total, warmup, plateau=plateau)
     return Schedule(kind, total, warmup)
