@@ -17,6 +17,7 @@ from benchmarks import accuracy, pipeline
 from benchmarks.__main__ import MEASURES, arguments
 from benchmarks.__main__ import __doc__ as told
 from benchmarks.folders import split_folders
+from benchmarks.kernels import STEPS, by_kernel
 from benchmarks.processes import ROOT, Failed, at, run
 from benchmarks.rounds import in_turn, spread
 from benchmarks.table import as_markdown
@@ -106,6 +107,18 @@ def test_a_process_that_lacks_its_library_is_told_from_one_that_fails(tmp_path: 
 
 
 # ---- seconds to an accuracy ------------------------------------------------------------------------------------------
+
+
+def test_kernels_are_counted_by_operation_and_name_over_all_steps() -> None:
+    head = "onednn_verbose,v1,primitive,exec,cpu"
+    line = f"{head},convolution,brg_conv_fwd:avx10_1_512_amx,forward_training,src:bf16::blocked,,,mb64,2.5"
+    reorder = f"{head},reorder,jit:uni,undef,src:bf16,,,32x3,0.5"
+    info = "onednn_verbose,v1,info,cpu,runtime:OpenMP,nthr:1"
+    rows = by_kernel([info, *[line, reorder, line] * STEPS, "12.5"])
+    assert rows == [
+        {"operation": "convolution", "kernel": "brg_conv_fwd:avx10_1_512_amx", "calls a step": 2.0, "ms a step": 5.0},
+        {"operation": "reorder", "kernel": "jit:uni", "calls a step": 1.0, "ms a step": 0.5},
+    ]
 
 
 def test_seconds_to_an_accuracy_are_of_the_first_epoch_that_has_it() -> None:
