@@ -157,6 +157,16 @@ def test_a_trial_with_an_inert_setting_fails_with_its_reason_and_the_study_goes_
     assert "train.momentum has no effect with train.optimizer=adamw" in ends["adamw"][1]
 
 
+def test_a_space_with_a_setting_that_no_trial_would_read_is_refused(folder: Path, tmp_path: Path) -> None:
+    space: dict[str, Any] = {"train.momentum": [0.5, 0.9], "train.weight_decay": [0.01, 0.1]}
+    with pytest.raises(SettingsError, match=r"tune\.space has train\.momentum, which would do nothing in any trial"):
+        search(folder, tmp_path / "adamw", 1, NO_REFIT | {"tune.space": space, "train.optimizer": "adamw"})
+    assert not (tmp_path / "adamw" / "study" / "trials").exists()
+    either = {"tune.space": {"train.momentum": [0.5, 0.9], "train.optimizer": ["sgd", "adamw"]}, "tune.sampler": "grid"}
+    result = search(folder, tmp_path / "either", 4, NO_REFIT | either)
+    assert sorted(trial.state for trial in result.trials) == ["complete", "complete", "failed", "failed"]
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

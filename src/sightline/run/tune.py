@@ -36,7 +36,7 @@ from sightline.tuning.defaults import Kind, default_space
 from sightline.tuning.record import finished, write_csv
 from sightline.tuning.sampler import check_sampler
 from sightline.tuning.search import Search, Ticket, go_on_from, refuse_difference
-from sightline.tuning.space import read_space
+from sightline.tuning.space import Choice, Range, Space, read_space
 from sightline.tuning.storage import Storage, open_storage
 
 PAUSE = 2.0
@@ -104,6 +104,7 @@ def _told(go_on: Callable[[Any, Any], None], screen: Screen) -> Callable[[Any, A
 def _with_space(order: Order, bench: Bench) -> Order:
     """The order with the default space for its network, where it has none of its own."""
     if order.space is not None:
+        _refuse_idle(order.space, order.fixed, bench)
         return order
     settled, _ = bench.settled(bench.fixed)
     model, train = settled.config.model, settled.config.train
@@ -116,6 +117,28 @@ def _with_space(order: Order, bench: Bench) -> Order:
         raise SettingsError("All settings of the default space are fixed: name others in tune.space.")
     check_sampler(order.tune, space, order.objectives)
     return replace(order, space=space)
+
+
+def _refuse_idle(space: Space, fixed: Mapping[str, Any], bench: Bench) -> None:
+    """Raises SettingsError where a searched setting would do nothing in any trial: neither beside the fixed settings alone, nor
+    beside any one value of another that is chosen from a list. What depends on several is left to the trials."""
+    for one in space:
+        given = {**fixed, one.path: one.domain.setting(one.domain.low) if isinstance(one.domain, Range) else one.domain.values[0]}
+        lists = {other.path: other.domain.values for other in space if other is not one and isinstance(other.domain, Choice)}
+        others = [(path, value) for path, values in lists.items() for value in values]
+        if not one.needs and _is_idle(bench, given, one.path) and all(_is_idle(bench, given | dict([pair]), one.path) for pair in others):
+            raise SettingsError(
+                f"tune.space has {one.path}, which would do nothing in any trial: leave it out, or change what it depends on."
+            )
+
+
+def _is_idle(bench: Bench, given: Mapping[str, Any], path: str) -> bool:
+    """Whether the setting is refused for having no effect."""
+    try:
+        bench.settled(given, fetch=False)
+    except SightlineError as error:
+        return f"{path} has no effect" in str(error)
+    return False
 
 
 def _has_effect(bench: Bench, fixed: Mapping[str, Any], path: str, raw: Any) -> bool:
