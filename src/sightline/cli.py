@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -339,16 +339,25 @@ def _stdin_lines() -> list[str]:
     return [line.rstrip("\n") for line in sys.stdin if line.strip()]
 
 
+def _leave(status: int) -> NoReturn:
+    """Ends this process; one of several at once, as threads that still talk to the others would abort it on its way out."""
+    if world() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def main() -> None:
     """The `sightline` command; errors that the user can mend are sentences, not tracebacks."""
     try:
         with together():  # an error of several processes is told once
             app()
     except Elsewhere as error:
-        sys.exit(error.exit_status)
+        _leave(error.exit_status)
     except SightlineError as error:
         typer.echo(f"sightline: {error}", err=True)
-        sys.exit(error.exit_status)
+        _leave(error.exit_status)
     except KeyboardInterrupt:
         _say("sightline: interrupted.")
         sys.exit(130)
