@@ -23,7 +23,7 @@ import torch
 from sightline import processes
 from sightline.errors import SettingsError
 from sightline.settings import DeviceSettings
-from sightline.threads import fastest
+from sightline.threads import asked, fastest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ def choose(settings: DeviceSettings) -> Device:
     precision = ("bfloat16" if native else "float32") if settings.precision == "auto" else settings.precision
     if precision == "bfloat16" and torch.device(name).type == "mps":
         raise SettingsError("device.precision=bfloat16 is not supported on mps: use float32.")
-    threads = fastest(available_cores()) if settings.threads == "auto" else settings.threads
+    threads = settings.threads
+    if threads == "auto":
+        threads = asked() or (fastest(available_cores()) if torch.device(name).type == "cpu" else available_cores())
     torch.set_num_threads(threads)
     if torch.device(name).type == "cuda":  # promise 4: the same weights again, bit for bit
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,6 +1,6 @@
 """How many processor threads are fastest here and now: measured, not assumed.
 
-    torch.set_num_threads(fastest(available_cores()))
+    torch.set_num_threads(asked() or fastest(available_cores()))
 
 More threads are not always faster. They wait for each other in a loop, so that on cores which others use too, each waits
 for one that is not running: an epoch with two threads on two busy cores took 20 times as long as with one (docs/log.md).
@@ -10,6 +10,7 @@ that a machine became busy later.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -25,31 +26,35 @@ number of threads adds up in another order. There two threads measured 0.6 to 0.
 ROUNDS = 3
 """Each number of threads is measured so often, in turn; its fastest counts."""
 
-Seconds = Callable[[int], float]
+
+def asked() -> int | None:
+    """What `OMP_NUM_THREADS` says, where a user set it; torchrun sets it for its processes by itself."""
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(text) if text.isdecimal() and int(text) > 0 and processes.world() == 1 else None
 
 
-def fastest(cores: int, seconds: Seconds | None = None) -> int:
+@functools.cache
+def fastest(cores: int) -> int:
+    """As `choice` says of a training step of one convolution; measured once a process, so that all its trainings compute alike."""
+    return choice(cores, _convolution()) if cores > 1 else cores
+
+
+def choice(cores: int, seconds: Callable[[int], float]) -> int:
     """All cores, or a half, a quarter ... of them where that is faster by `WORTHWHILE`.
 
     Args:
-        seconds: of a fixed piece of work with so many threads; a training step of one convolution by default, some 10 ms.
+        seconds: of a fixed piece of work with so many threads.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if asked.isdecimal() and int(asked) > 0 and processes.world() == 1:
-        return min(int(asked), cores)
     counts = [cores]
     while counts[-1] > 1:
         counts.append(counts[-1] // 2)
-    if len(counts) == 1:
-        return cores
-    seconds = seconds or _convolution()
     rounds = [[seconds(count) for count in counts] for _ in range(ROUNDS)]
     best = {count: min(found) for count, found in zip(counts, zip(*rounds, strict=True), strict=True)}
     chosen = min(counts, key=lambda count: best[count])
     return chosen if best[cores] > WORTHWHILE * best[chosen] else cores
 
 
-def _convolution() -> Seconds:
+def _convolution() -> Callable[[int], float]:
     """One step of training on 32 pictures of 16 x 16 with 64 channels; ones, so that no generator is touched."""
     pictures = torch.ones(32, 64, 16, 16).to(memory_format=torch.channels_last)
     weights = torch.ones(64, 64, 3, 3).to(memory_format=torch.channels_last).requires_grad_()

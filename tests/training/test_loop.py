@@ -303,14 +303,15 @@ def test_a_loss_that_is_no_number_stops_and_the_batch_is_kept(tmp_path: Path) ->
     assert before != digest(trainer.network)
 
 
-def test_a_loss_looked_at_late_names_the_same_batch_and_leaves_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", ["sgd", "adam", "adamw"])
+def test_a_loss_looked_at_late_names_the_same_batch_and_leaves_the_same_weights(tmp_path: Path, rule: str) -> None:
     def failing(stage: Stage) -> None:
         whole, passed = stage.loss, itertools.count()
         stage.loss = lambda *words: whole(*words) * (math.nan if next(passed) == 1 else 1.0)
 
     kept = []
     for name, every in (("each", 1), ("late", 5)):
-        trainer = make_trainer(tmp_path / name)
+        trainer = make_trainer(tmp_path / name, optimizer=rule)
         trainer.watch = Watch(CPU.torch_device, every)
         opened(trainer, failing)
         with pytest.raises(TrainingError, match="not finite in epoch 1, batch 2"):

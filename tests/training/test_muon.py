@@ -99,3 +99,21 @@ def test_a_packed_state_goes_on_bit_for_bit() -> None:
     unpack_optimizer(after, parameter_names(second, after), pack_optimizer(before, parameter_names(first, before)))
     steps(second, after, range(2, 4))
     assert all(torch.equal(p, q) for p, q in zip(straight.parameters(), second.parameters(), strict=True))
+
+
+def test_a_failed_loss_leaves_every_weight_as_it_was() -> None:
+    net = network()
+    before = copy.deepcopy(net)
+    optimizer = build_optimizer(net, TrainSettings(optimizer="muon"), 0.1, fused=True)
+    assert any(group["matrices"] for group in optimizer.param_groups)
+    for p in net.parameters():
+        p.grad = torch.full_like(p, torch.nan)
+    optimizer.found_inf = torch.tensor(1.0)  # type: ignore[attr-defined]
+    optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before.parameters(), strict=True))
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.found_inf = torch.tensor(0.0)  # type: ignore[attr-defined]
+    optimizer.state.clear()
+    optimizer.step()
+    assert not any(torch.equal(p, q) for p, q in zip(net.parameters(), before.parameters(), strict=True))

@@ -7,7 +7,6 @@ values = settled_values(recipe, view)       no "auto" is left among these
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from sightline.models.catalog import build as build_network
 from sightline.models.freeze import freeze
 from sightline.randomness import seed_torch
 from sightline.run.prepare import Prepared, choose_size, limits, store_size
+from sightline.threads import asked
 from sightline.training.loop import Plan
 
 
@@ -55,9 +55,9 @@ def settle(config: Config, table: ImageTable, fetch: bool = True) -> Recipe:
 def idle_cores(settled: Recipe) -> tuple[str, ...]:
     """That not all cores compute, where no setting says so."""
     used, cores = settled.device.threads, available_cores()
-    if settled.config.device.threads != "auto" or used == cores or settled.device.name != "cpu":
+    if settled.config.device.threads != "auto" or used >= cores or settled.device.name != "cpu":
         return ()
-    why = "OMP_NUM_THREADS says so" if "OMP_NUM_THREADS" in os.environ else "all of them were measured to be slower: others use them too"
+    why = "OMP_NUM_THREADS says so" if asked() else "all of them were measured to be slower: others use them too"
     return (f"{used} of {cores} processor cores compute, since {why}. device.threads=N decides.",)
 
 

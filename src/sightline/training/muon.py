@@ -46,23 +46,24 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of all groups."""
-        groups = self.param_groups
+        groups, failed = self.param_groups, getattr(self, "found_inf", None)
         for group in groups:
             if group["matrices"]:
                 for weight in group["params"]:
                     if weight.grad is not None:
-                        self._turn(weight, group["lr"], group["weight_decay"])
+                        self._turn(weight, group["lr"], group["weight_decay"], failed)
         self.param_groups = [group for group in groups if not group["matrices"]]
         try:
             return super().step(closure)
         finally:
             self.param_groups = groups
 
-    def _turn(self, weight: torch.Tensor, lr: float, weight_decay: float) -> None:
-        """The orthogonal step of one weight."""
+    def _turn(self, weight: torch.Tensor, lr: float, weight_decay: float, failed: torch.Tensor | None) -> None:
+        """The orthogonal step of one weight; none where `failed` is above 0, as fused AdamW has it (training/finite.py)."""
         assert weight.grad is not None
         average = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight.grad))
         average.lerp_(weight.grad, 1 - MOMENTUM)
         ahead = weight.grad.lerp(average, MOMENTUM).flatten(1)
         step = orthogonal(ahead, self.precision).to(weight.dtype).reshape(weight.shape)
-        weight.mul_(1 - lr * weight_decay).add_(step, alpha=-lr * RMS * math.sqrt(max(ahead.shape)))
+        moved = weight * (1 - lr * weight_decay) - lr * RMS * math.sqrt(max(ahead.shape)) * step
+        weight.copy_(moved if failed is None else torch.where(failed > 0, weight, moved))
