@@ -120,3 +120,6 @@ def test_torch_is_seeded_from_its_purpose_alone() -> None:
     assert draw(0, "step", 5) == first
     assert draw(0, "step", 6) != first
     assert draw(0, "weights") != first
+    draws = draw(0, "step", 5)
+    torch.manual_seed(key(0, "step", 5) % 2**63)
+    assert torch.rand(3).tolist() == draws

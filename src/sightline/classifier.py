@@ -36,6 +36,7 @@ from sightline.models.features import class_layer, listening
 from sightline.models.head import Network
 from sightline.models.inference import logits_of
 from sightline.models.preprocess import Preprocess
+from sightline.models.weights import Unfilled
 from sightline.settings import DeviceSettings
 
 FORMAT = 1
@@ -295,7 +296,8 @@ class Classifier:
         try:
             preprocess = Preprocess.from_json(card["preprocess"])
             classes, temperature = tuple(card["classes"]), float(card["temperature"])
-            network = rebuild(card["spec"])
+            with Unfilled():
+                network = rebuild(card["spec"])
             network.load_state_dict(load_file(path / "model.safetensors"))
             network.to(device.torch_device).to(memory_format=device.memory_format).eval()
             shift = None if card.get("shift") is None else tuple(float(value) for value in card["shift"])

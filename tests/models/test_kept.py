@@ -17,7 +17,7 @@ from sightline import files
 from sightline.data.augment import View
 from sightline.data.policy import POLICIES
 from sightline.errors import DiskError
-from sightline.models.kept import Compute, KeptFeatures, find, keep, prefix_key
+from sightline.models.kept import Compute, KeptFeatures, find, keep, prefix_key, weights_digest
 
 VIEW = View(32, "squash", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
@@ -180,7 +180,8 @@ def key(**changed: Any) -> str:
         "precision": "float32",
     }
     given["weights"] = {**weights, **changed.pop("tensors", {})}
-    return prefix_key(**{**given, **changed})
+    given |= changed
+    return prefix_key(**{**given, "weights": weights_digest(given["weights"])})
 
 
 def test_the_key_is_the_same_for_the_same() -> None:

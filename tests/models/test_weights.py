@@ -5,6 +5,7 @@ from torch import nn
 
 from sightline.errors import ModelError
 from sightline.models import weights
+from sightline.models.pretrained import make
 
 
 def test_tensors_come_back_as_they_were_written(tmp_path):
@@ -98,3 +99,29 @@ def test_what_fits_is_loaded_where_it_was_asked_for_and_the_rest_is_named() -> N
     assert weights.fill_partly(module, module.state_dict(), "w") == ()
     with pytest.raises(ModelError, match="Nothing of the weights w fits"):
         weights.fill_partly(module, {"x": torch.ones(1)}, "w")
+
+
+# ---- allocated and not filled ----
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "convnext_atto"])
+def test_a_network_is_built_without_random_numbers_and_is_the_same_when_it_is_loaded(name):
+    plain = make(name, {})
+    before = torch.get_rng_state()
+    with weights.Unfilled():
+        network = make(name, {})
+    assert torch.equal(torch.get_rng_state(), before)
+    own = network.state_dict()
+    assert {key: value.shape for key, value in own.items()} == {key: value.shape for key, value in plain.state_dict().items()}
+    network.load_state_dict(plain.state_dict())
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images), plain.eval()(images))
+
+
+def test_what_is_not_random_is_filled_all_the_same():
+    with weights.Unfilled():
+        norm = nn.BatchNorm2d(4)
+    assert norm.weight.tolist() == [1.0] * 4
+    assert norm.running_var.tolist() == [1.0] * 4
+    assert norm.bias.tolist() == [0.0] * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import pytest
 from sightline.classifier import Classifier
 from sightline.config import gather
 from sightline.data.table import scan
-from sightline.errors import RunError, SettingsError
+from sightline.errors import DiskError, RunError, SettingsError
 from sightline.run.evaluate import evaluate
+from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.predict import predict
 from sightline.run.train import TrainResult, resume, train
@@ -100,6 +102,24 @@ def test_an_unfinished_run_says_how_it_is_finished(folder: Path, tmp_path: Path)
     run.note("started", folder=str(folder), given={})
     with pytest.raises(RunError, match=r"has not finished: go on with `sightline train --resume"):
         Classifier.load(run.root)
+
+
+@pytest.mark.parametrize("call", ["train", "resume"])
+def test_a_full_disk_says_with_which_command_it_goes_on(
+    done: tuple[Path, TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    place = tmp_path / "run"
+
+    def full(*args: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if call == "resume":
+        shutil.copytree(done[1].run.root, place)
+    monkeypatch.setattr(Fit, "_classifier", full)
+    with pytest.raises(DiskError, match="There is no room left") as caught:
+        _ = train(done[0], SMALL, run=place) if call == "train" else resume(place)
+    expected = f"go on with `sightline train --resume {place}`" if call == "train" else "run the same command again"
+    assert expected in str(caught.value)
 
 
 def test_settings_may_be_a_mapping_and_are_never_a_text() -> None:

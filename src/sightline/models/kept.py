@@ -1,6 +1,6 @@
 """Features of the frozen part of a network, for n images x V views, kept on the disk.
 
-    key = prefix_key(images=digests, draws=keys, side=128, weights=frozen.state(network), words="trunk", ...)
+    key = prefix_key(images=digests, draws=keys, side=128, weights=weights_digest(frozen.state(network)), words="trunk", ...)
     kept = find(folder, key) or keep(folder, key, compute, shape=(V, n, *cut.shape), dtype=cut.dtype)
     kept.read(view=3, positions=order)                  (B, ...) as they were computed, in their memory order
 
@@ -178,7 +178,7 @@ def prefix_key(
     images: Iterable[str],
     draws: npt.NDArray[np.uint64],
     side: int,
-    weights: Mapping[str, torch.Tensor],
+    weights: str,
     model: str,
     words: str,
     view: View,
@@ -193,7 +193,7 @@ def prefix_key(
         images: a digest of each image's pixels, in order.
         draws: (n,) what each image's random draws depend on, as `image_keys` gives it.
         side: of the stored pixels.
-        weights: of the frozen part, as `Frozen.state` gives them.
+        weights: `weights_digest` of the frozen part.
         model: the network's name, and all of its options that weights do not show.
         words: of `model.freeze`.
         policy: whatever draws the views, with a `repr` that tells all of it.
@@ -202,15 +202,15 @@ def prefix_key(
     """
     versions = [f"{name} {metadata.version(name)}" for name in ("sightline", "torch", "timm")]  # each may change an arithmetic
     known = hashlib.sha256()
-    for part in (VERSION, *versions, side, _digest(weights), model, words, view, policy, views, seed, precision, len(draws)):
+    for part in (VERSION, *versions, side, weights, model, words, view, policy, views, seed, precision, len(draws)):
         known.update(f"{part!r}\n".encode("utf-8", "surrogateescape"))
     known.update(np.ascontiguousarray(draws).tobytes())
     known.update("\n".join(images).encode())
     return known.hexdigest()[:32]
 
 
-def _digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """sha256 over names, formats, shapes and bits of all tensors."""
+def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """sha256 over names, formats, shapes and bits of tensors, as `Frozen.state` gives them."""
     known = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         known.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

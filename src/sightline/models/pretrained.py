@@ -25,7 +25,7 @@ from torch import nn
 
 from sightline.errors import ModelError
 from sightline.models.head import CLASS_LAYER
-from sightline.models.weights import Tensors, fill_partly, first_line, is_ours, read, split, weight_file
+from sightline.models.weights import Tensors, Unfilled, fill_partly, first_line, is_ours, read, split, weight_file
 
 Options = dict[str, Any]
 Triple = tuple[float, float, float]
@@ -87,7 +87,7 @@ def measure(name: str, options: Options, side: int) -> int:
         ModelError: the network cannot take pictures of this side, gives no feature vector, or has no stochastic depth.
     """
     try:
-        shape = _dry_run(name, options, side)
+        shape = _dry_run(name, tuple(options.items()), side)
     except ModelError:
         raise
     except Exception as error:  # each network refuses a wrong size in its own way
@@ -97,8 +97,9 @@ def measure(name: str, options: Options, side: int) -> int:
     return shape[1]
 
 
-def _dry_run(name: str, options: Options, side: int) -> torch.Size:
-    network = _without_memory(name, tuple(options.items()))
+@cache  # all trials of a study ask for the same
+def _dry_run(name: str, options: tuple[tuple[str, Any], ...], side: int) -> torch.Size:
+    network = _without_memory(name, options)
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
     patch = patch[0] if isinstance(patch, tuple) else patch
     # Such a network would cut off what is left of the last patch and say nothing.
@@ -132,7 +133,7 @@ def _wrong_side(name: str, options: Options, side: int, error: Exception) -> str
 
 def _takes(name: str, options: Options, side: int) -> bool:
     try:
-        return len(_dry_run(name, options, side)) == 2
+        return len(_dry_run(name, tuple(options.items()), side)) == 2
     except Exception:  # as in `measure`
         return False
 
@@ -184,7 +185,7 @@ def _from_file(name: str, options: Options, file: Path) -> Loaded:
         head = {f"{CLASS_LAYER}.{key}": tensor for key, tensor in classifier.items()}
         return Loaded(module, str(file), head, _triple(published(name).mean), _triple(published(name).std))
     tensors, head = split(tensors)
-    module, _ = load(name, options, tensors, str(file))
+    module, _ = load(name, options, tensors, str(file), [0])
     note = f"{file} is from sightline: give data.mean and data.std as in that run, they are not in the file."
     return Loaded(module, str(file), head, notes=(note,))
 
@@ -233,17 +234,22 @@ def _location(name: str) -> tuple[str, str | None, str]:
     raise ModelError(f"{name} has no published weights.")
 
 
-def load(name: str, options: Options, tensors: Tensors, source: str) -> tuple[nn.Module, Tensors]:
+def load(
+    name: str, options: Options, tensors: Tensors, source: str, class_counts: Sequence[int] | None = None
+) -> tuple[nn.Module, Tensors]:
     """A trunk with these weights in timm's naming, and their class layer where it is a plain linear one.
 
     timm adapts them to the network as it does its own (position embeddings to another input side, names of the
     original authors); beyond that nothing may be missing or left over.
 
+    Args:
+        class_counts: with how many classes they may have been trained, 0 for none; None: what the tensors and timm say.
+
     Raises:
         ModelError: a tensor is missing, unknown or of another shape.
     """
     errors: list[Exception] = []
-    for classes in _class_counts(name, tensors):
+    for classes in class_counts or _class_counts(name, tensors):
         try:
             network = _load_with_classes(name, options, tensors, classes)
         except Exception as error:  # timm's adapters fail in many ways on tensors that they do not know
@@ -267,7 +273,8 @@ def _class_counts(name: str, tensors: Tensors) -> list[int]:
 def _load_with_classes(name: str, options: Options, tensors: Tensors, classes: int) -> Any:
     # With the class layer in place timm loads strictly; asked for none, it would pass over anything that is missing.
     source = {"state_dict": dict(tensors), "num_classes": classes, "label_offset": None}
-    network: Any = timm.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=source, **options)
+    with Unfilled():
+        network: Any = timm.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=source, **options)
     network.pretrained_cfg.pop("state_dict")  # a second copy of all weights
     return network
 

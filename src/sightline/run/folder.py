@@ -221,8 +221,8 @@ class RunFolder:
         files.write_text(self.history, text.getvalue())
 
     @contextlib.contextmanager
-    def _advice(self) -> Iterator[None]:
-        """After a full disk the same command would find the run folder there: what goes on is a resume."""
+    def goes_on_by_resume(self) -> Iterator[None]:
+        """For a first training: after a full disk the same command would find the run folder there, what goes on is a resume."""
         try:
             yield
         except DiskError as error:
@@ -238,7 +238,7 @@ class RunFolder:
         if not processes.is_main():
             yield
             return
-        with self._advice(), files.disk_errors(self.root), (self.root / ".lock").open("w") as lock:
+        with files.disk_errors(self.root), (self.root / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -27,9 +27,8 @@ from sightline.errors import SettingsError
 from sightline.models.freeze import Frozen
 from sightline.models.head import Network
 from sightline.models.inference import EVAL_BATCH, logits_of
-from sightline.models.kept import KeptFeatures, keep, prefix_key
+from sightline.models.kept import KeptFeatures, keep, prefix_key, weights_digest
 from sightline.models.prefix import Cut, cut
-from sightline.models.weights import Tensors
 from sightline.processes import Share
 from sightline.run.task import Planned, Task, train_batches
 
@@ -159,10 +158,10 @@ def keep_prefix(task: Task, planned: Planned, frozen: Frozen) -> Prefix:
     made, views = _cut(task, planned.config), planned.config.augment.views
     assert not isinstance(made, str), made
     assert isinstance(views, int)
-    return _kept(task, planned, made, frozen.state(task.network), views)
+    return _kept(task, planned, made, weights_digest(frozen.state(task.network)), views)
 
 
-def _kept(task: Task, planned: Planned, made: Cut, weights: Tensors, views: int) -> Prefix:
+def _kept(task: Task, planned: Planned, made: Cut, weights: str, views: int) -> Prefix:
     batches = train_batches(task, planned)
     rows, val = task.rows, task.prepared.split.rows("val")
     train = _features(task, planned, made, weights, batches, rows, views)
@@ -173,7 +172,7 @@ def _kept(task: Task, planned: Planned, made: Cut, weights: Tensors, views: int)
 
 
 def _features(
-    task: Task, planned: Planned, made: Cut, weights: Tensors, batches: TrainBatches | None, rows: npt.NDArray[np.int64], views: int
+    task: Task, planned: Planned, made: Cut, weights: str, batches: TrainBatches | None, rows: npt.NDArray[np.int64], views: int
 ) -> KeptFeatures:
     """Features of `rows` in `views` training views, or in the plain one where `batches` is None."""
     config, usable = planned.config, task.prepared.table.usable

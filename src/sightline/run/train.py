@@ -130,7 +130,7 @@ def _with_repeats(result: TrainResult, given: Mapping[str, Any], folder: str | P
     config = build(given)
     if result.run.corrections.exists():  # the user's own file may have changed since
         given = {**given, "data.corrections": str(result.run.corrections.resolve())}
-    with result.run.locked():
+    with result.run.goes_on_by_resume(), result.run.locked():
         found = follow(result.run, config, given, result.metrics, begin, go_on)
         if config.train.report and processes.is_main():
             with processes.alone(), Screen() as screen:
@@ -162,7 +162,7 @@ def _train(
         refuse_what_does_nothing(given, reads, class_counts(table), transform is not None)
         check_prefix(phases_of(with_remedy(given, class_counts(table))), settled.built.network, settled.size, transform is not None)
         opened = processes.from_main(lambda: RunFolder.create(run, Path(folder)))
-        with opened.locked():
+        with opened.goes_on_by_resume(), opened.locked():
             source = str(Path(folder).expanduser().resolve())
             opened.note("started", folder=source, given=given, transform=_name(transform), passed_over=table.skipped, **_our_job())
             decoded = open_pixels(table, settled.side, limits(settled.config), screen.counter("decoding"))
