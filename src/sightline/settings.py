@@ -257,6 +257,9 @@ class TrainSettings(Settings):
     sync_batch_norm: bool = setting(
         True, "batch norm over the whole batch of all of torchrun's processes, as one has it; false: each over its own part, sooner"
     )
+    compile: bool = setting(
+        False, "steps through torch.compile, with CUDA graphs on a GPU: a minute to begin with; slower on the processors that were measured"
+    )
     monitor: Literal["macro_f1", "balanced_accuracy", "accuracy", "loss"] = setting(
         "macro_f1", "the figure on val that says which epoch is best"
     )

@@ -202,5 +202,7 @@ def refuse_with_budget(given: Mapping[str, Any], processes: int) -> None:
             raise SettingsError(f"--budget is for one training: leave {path} out.")
     if given.get("imbalance") in ("ldam", "crt"):
         raise SettingsError(f"--budget moves the last epoch, which imbalance={given['imbalance']} counts from: choose another remedy.")
+    if given.get("train.compile"):
+        raise SettingsError("--budget measures steps that are not compiled: leave train.compile out.")
     if processes > 1:
         raise SettingsError("--budget is for one process: give train.epochs to torchrun.")

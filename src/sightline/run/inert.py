@@ -72,6 +72,6 @@ def _read(plain: Config, reads: set[str], counts: Sequence[int], piped: bool) ->
     build_sampling(train, np.repeat(np.arange(len(counts)), counts), 0)
     build_schedule(train, 1)
     build_optimizer(Network(nn.Sequential(nn.Linear(1, 1)), nn.Linear(1, 1)), train, 1.0, fused=False)
-    _ = train.lr, train.first_size, train.batch_size, train.accumulate, train.clip_norm, train.sync_batch_norm
+    _ = train.lr, train.first_size, train.batch_size, train.accumulate, train.clip_norm, train.sync_batch_norm, train.compile
     if config.model.freeze not in ("none", ()):
         _ = train.prefix

@@ -24,6 +24,7 @@ from sightline.randomness import seed_torch
 from sightline.run.prefix import keep_prefix
 from sightline.run.task import Planned, Task, train_batches
 from sightline.training import loop
+from sightline.training.compiled import Compiled
 from sightline.training.losses import build_loss, posthoc_shift
 from sightline.training.optim import build_optimizer, parameter_names
 from sightline.training.schedule import build_schedule
@@ -48,13 +49,16 @@ def _open(task: Task, planned: Planned, begins: bool) -> loop.Stage:
     kept = keep_prefix(task, planned, frozen) if config.model.freeze not in ("none", ()) and train.prefix == "on" else None
     batches: loop.Batches = train_batches(task, planned) if kept is None else kept.batches
     compute = (lambda: plain_logits(task)) if kept is None else kept.val_logits
+    forward = task.network if kept is None else kept.suffix
+    if train.compile:
+        forward = Compiled(forward, task.device)
     lr = train.lr
     assert lr != "auto"
     optimizer = build_optimizer(task.network, train, lr, task.device.fused())
     first_step, total = planned.schedule
     return loop.Stage(
         batches=batches,
-        forward=task.network if kept is None else kept.suffix,
+        forward=forward,
         loss=build_loss(train, task.counts),
         optimizer=optimizer,
         names=parameter_names(task.network, optimizer),
