@@ -75,3 +75,11 @@ def test_the_door_and_the_command_line_are_light(statement: str) -> None:
     heavy = ["torch", "timm", "matplotlib", "sklearn", "scipy"]
     code = f"import sys; {statement}; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_network_of_our_own_is_built_without_timm() -> None:
+    code = (
+        "import sys; from sightline.config import Config; from sightline.models.catalog import build, rebuild; "
+        "rebuild(build(Config().model, 3, size=32).spec); print('timm' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -232,12 +232,12 @@ def rebuild(spec: dict[str, Any]) -> Network:
 
 
 def _rebuild(spec: dict[str, Any]) -> Network:
-    from sightline.models import pretrained
-
     name, classes, options = spec["name"], spec["classes"], spec["options"]
     _check_name(name)
     if name in OURS:
         return OURS[name].make(classes, **options)
+    from sightline.models import pretrained
+
     unknown = set(options) - {"img_size", "drop_path_rate"}
     if unknown:  # timm's builder has options that read files
         raise ValueError(f"unknown option {weights.few(sorted(unknown))}")
