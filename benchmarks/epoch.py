@@ -30,10 +30,11 @@ from sightline.models.freeze import freeze
 from sightline.models.small_maps import speed_up
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.imbalance import settle
-from sightline.training.loop import Phase, Plan, Row, Stage, Trainer
+from sightline.training.loop import Trainer
 from sightline.training.losses import build_loss
 from sightline.training.optim import build_optimizer, parameter_names
 from sightline.training.schedule import build_schedule
+from sightline.training.stage import Phase, Plan, Row, Stage
 
 MOST = 3000
 

@@ -19,7 +19,8 @@ from sightline.evaluation.predictions import Predictions
 from sightline.randomness import seed_torch
 from sightline.run import prefix
 from sightline.run.train import resume, train
-from sightline.training.loop import Stage, Trainer
+from sightline.training.loop import Trainer
+from sightline.training.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -23,7 +23,8 @@ from sightline.evaluation.predictions import Predictions
 from sightline.run.evaluate import evaluate
 from sightline.run.predict import predict
 from sightline.run.train import resume, train
-from sightline.training.loop import Stage, Trainer
+from sightline.training.loop import Trainer
+from sightline.training.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -26,10 +26,11 @@ from sightline.models.head import Network
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.finite import Watch
-from sightline.training.loop import Interruption, Phase, Plan, Row, Stage, Trainer
+from sightline.training.loop import Interruption, Trainer
 from sightline.training.losses import build_loss
 from sightline.training.optim import build_optimizer, parameter_names
 from sightline.training.schedule import build_schedule
+from sightline.training.stage import Phase, Plan, Row, Stage
 
 CPU = Device("cpu", "float32", 1, channels_last=True)
 N, SIDE = 26, 8

@@ -25,10 +25,11 @@ from sightline.processes import Share
 from sightline.settings import TrainSettings
 from sightline.training.batch_norm import synchronised
 from sightline.training.checkpoint import Checkpoints
-from sightline.training.loop import Interruption, Phase, Plan, Row, Stage, Trainer
+from sightline.training.loop import Interruption, Trainer
 from sightline.training.losses import build_loss
 from sightline.training.optim import build_optimizer, parameter_names
 from sightline.training.schedule import build_schedule
+from sightline.training.stage import Phase, Plan, Row, Stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forked with threads, from Python 3.12 on
 

@@ -42,7 +42,8 @@ from sightline.run.stages import loop_phase, shift_of
 from sightline.run.task import Planned, Task, on_device, train_batches
 from sightline.run.thresholds import choose_thresholds
 from sightline.training.checkpoint import Checkpoints
-from sightline.training.loop import Interruption, Plan, Reporter, Row, Trainer
+from sightline.training.loop import Interruption, Reporter, Trainer
+from sightline.training.stage import Plan, Row
 
 if TYPE_CHECKING:
     from sightline.run.board import Board

@@ -24,7 +24,7 @@ from sightline.models.freeze import freeze
 from sightline.randomness import seed_torch
 from sightline.run.prepare import Prepared, choose_size, limits, store_size
 from sightline.threads import asked
-from sightline.training.loop import Plan
+from sightline.training.stage import Plan
 
 
 @dataclass(frozen=True)

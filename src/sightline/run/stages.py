@@ -23,16 +23,16 @@ from sightline.models.inference import EVAL_BATCH, logits_of
 from sightline.randomness import seed_torch
 from sightline.run.prefix import keep_prefix
 from sightline.run.task import Planned, Task, train_batches
-from sightline.training import loop
 from sightline.training.compiled import Compiled
 from sightline.training.losses import build_loss, posthoc_shift
 from sightline.training.optim import build_optimizer, parameter_names
 from sightline.training.schedule import build_schedule
+from sightline.training.stage import Batches, Phase, Row, Stage
 
 
-def loop_phase(task: Task, planned: Planned) -> loop.Phase:
+def loop_phase(task: Task, planned: Planned) -> Phase:
     """The phase as the training loop wants it."""
-    return loop.Phase(
+    return Phase(
         planned.epochs.start,
         lambda begins: _open(task, planned, begins),
         planned.keeps_optimizer,
@@ -41,13 +41,13 @@ def loop_phase(task: Task, planned: Planned) -> loop.Phase:
     )
 
 
-def _open(task: Task, planned: Planned, begins: bool) -> loop.Stage:
+def _open(task: Task, planned: Planned, begins: bool) -> Stage:
     config, train = planned.config, planned.config.train
     if begins and planned.resets_head:
         reset(task.network.head, train.seed, planned.phase.first)
     frozen = freeze(task.network, config.model.freeze)
     kept = keep_prefix(task, planned, frozen) if config.model.freeze not in ("none", ()) and train.prefix == "on" else None
-    batches: loop.Batches = train_batches(task, planned) if kept is None else kept.batches
+    batches: Batches = train_batches(task, planned) if kept is None else kept.batches
     compute = (lambda: plain_logits(task)) if kept is None else kept.val_logits
     forward = task.network if kept is None else kept.suffix
     if train.compile:
@@ -56,7 +56,7 @@ def _open(task: Task, planned: Planned, begins: bool) -> loop.Stage:
     assert lr != "auto"
     optimizer = build_optimizer(task.network, train, lr, task.device.fused())
     first_step, total = planned.schedule
-    return loop.Stage(
+    return Stage(
         batches=batches,
         forward=forward,
         loss=build_loss(train, task.counts),
@@ -96,11 +96,11 @@ def plain_logits(task: Task) -> npt.NDArray[np.float32]:
     return processes.rows(logits_of(task.network, batches, task.device), len(rows))
 
 
-def _validator(task: Task, compute: Callable[[], npt.NDArray[np.float32]], shift: npt.NDArray[np.float32] | None) -> Callable[[], loop.Row]:
+def _validator(task: Task, compute: Callable[[], npt.NDArray[np.float32]], shift: npt.NDArray[np.float32] | None) -> Callable[[], Row]:
     """The figures on val that an epoch's row holds."""
     labels, k = task.prepared.labels[task.prepared.split.rows("val")], len(task.prepared.classes)
 
-    def validate() -> loop.Row:
+    def validate() -> Row:
         logits = compute() if shift is None else compute() + shift
         predicted = logits.argmax(1)
         loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()

@@ -43,7 +43,7 @@ from sightline.run.repeats import check_repeats, follow
 from sightline.run.settle import Recipe, check_freeze, class_counts, idle_cores, read_the_rest, settle
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State
-from sightline.training.loop import Plan
+from sightline.training.stage import Plan
 
 _FROM_THE_START = frozenset({"train.seed", "train.seeds", "train.monitor", "train.find_lr", "augment.albumentations"})
 """Settings of the whole run that cannot change within it, beside those of the data and the network."""

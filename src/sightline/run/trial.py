@@ -42,7 +42,7 @@ from sightline.run.settle import Recipe, check_freeze, class_counts, read_the_re
 from sightline.run.study import StudyFolder, digest_of
 from sightline.run.train import given_of
 from sightline.training.checkpoint import Checkpoints
-from sightline.training.loop import Row
+from sightline.training.stage import Row
 from sightline.tuning.objective import OF_THE_END, Objective
 
 CHEAP: dict[str, Any] = {"train.judge": False, "train.report": False, "train.tensorboard": False}

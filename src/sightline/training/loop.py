@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,108 +33,16 @@ from sightline import files, processes
 from sightline.data.batches import Batch
 from sightline.device import Device
 from sightline.errors import TrainingError
-from sightline.models.freeze import Frozen
 from sightline.models.head import Network
 from sightline.randomness import seed_torch
-from sightline.settings import TrainSettings
 from sightline.training.batch_norm import running_statistics, synchronised
 from sightline.training.checkpoint import Checkpoints, State, pack_optimizer, unpack_optimizer
 from sightline.training.ema import Ema
 from sightline.training.finite import Watch
-from sightline.training.losses import Loss
 from sightline.training.lr_range import Range, range_test
-from sightline.training.schedule import Schedule
+from sightline.training.stage import Phase, Plan, Row, Stage
 
-Row = dict[str, Any]  # of history.csv
 LOWER_IS_BETTER = frozenset({"val_loss"})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How long to train, and which epoch is best."""
-
-    epochs: int
-    monitor: str  # a column of the history, such as "val_macro_f1"
-    patience: int | None
-    restore_best: bool
-    seed: int
-    checkpoint_seconds: float
-    ema: float | None
-
-    @classmethod
-    def of(cls, settings: TrainSettings) -> Plan:
-        """The plan that the settings describe."""
-        return cls(
-            settings.epochs,
-            f"val_{settings.monitor}",
-            settings.patience,
-            settings.restore_best,
-            settings.seed,
-            settings.checkpoint_minutes * 60,
-            settings.ema,
-        )
-
-    def gives_up(self, epoch: int, best: int | None) -> bool:
-        """Whether patience ends training before this epoch (from 0), with the best one so far."""
-        return self.patience is not None and best is not None and epoch - 1 - best >= self.patience
-
-
-class Batches(Protocol):
-    """What an epoch is made of."""
-
-    def __len__(self) -> int:
-        """Batches an epoch."""
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from `start` on."""
-
-
-@dataclass
-class Stage:
-    """All that holds from one epoch on.
-
-    Attributes:
-        batches: what is trained on.
-        forward: turns the batches' inputs into logits: the network, or what comes after its kept prefix.
-        names: the network's names of the optimizer's parameters, in its order.
-        lr: the highest rate; each group of the optimizer may scale it (`lr_scale`).
-        first_step: the step with which the schedule begins.
-        frozen: what stays in evaluation mode.
-        validate: figures of the network on val, as columns `val_...`.
-        sync_norm: whether batch norm is over the parts of all processes, or each over its own.
-    """
-
-    batches: Batches
-    forward: nn.Module
-    loss: Loss
-    optimizer: torch.optim.Optimizer
-    names: Sequence[str]
-    lr: float
-    schedule: Schedule
-    first_step: int
-    frozen: Frozen
-    accumulate: int
-    clip_norm: float | None
-    validate: Callable[[], Row]
-    sync_norm: bool = True
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of a run: its first epoch, from 0, and how its stage is opened.
-
-    Attributes:
-        open: makes the stage; the argument says whether the phase begins (True) or goes on from a checkpoint (False).
-        keeps_optimizer: whether the optimizer's state of the phase before is carried over.
-        keeps_schedule: whether the schedule of the phase before goes on.
-        resets_head: whether `open` makes a new head where the phase begins.
-    """
-
-    first: int
-    open: Callable[[bool], Stage]
-    keeps_optimizer: bool = True
-    keeps_schedule: bool = True
-    resets_head: bool = False
 
 
 class Reporter(Protocol):
