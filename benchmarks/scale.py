@@ -141,7 +141,7 @@ def draw(runs: list[dict[str, Any]], out: Path) -> None:
     for axes, title in ((cost, "microseconds of a processor an image"), (memory, "megabytes of own memory at most")):
         axes.set(xscale="log", yscale="log", xlabel="images", title=title)
         axes.grid(True, alpha=0.3)
-    cost.legend(fontsize=8)
+    figure.legend(*cost.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(out, dpi=110)
 
 
