@@ -45,7 +45,7 @@ class ModelError(SightlineError):
 
 
 class TrainingError(SightlineError):
-    """Training cannot go on: the loss or a gradient is not finite."""
+    """Training cannot go on: the loss or a gradient is not finite, or its steps cannot be compiled."""
 
 
 class RunError(SightlineError):

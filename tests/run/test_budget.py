@@ -101,7 +101,7 @@ def test_what_a_budget_plans_cannot_be_given(path: str) -> None:
         refuse_with_budget({path: 3}, 1)
 
 
-@pytest.mark.parametrize("given", [{"split.folds": 5}, {"train.seeds": 3}, {"imbalance": "crt"}])
+@pytest.mark.parametrize("given", [{"split.folds": 5}, {"train.seeds": 3}, {"imbalance": "crt"}, {"train.compile": True}])
 def test_a_budget_is_for_one_training_with_one_end(given: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=next(iter(given))):
         refuse_with_budget(given, 1)
