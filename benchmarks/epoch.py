@@ -32,7 +32,7 @@ from sightline.training.checkpoint import Checkpoints
 from sightline.training.imbalance import settle
 from sightline.training.loop import Trainer
 from sightline.training.losses import build_loss
-from sightline.training.optim import build_optimizer, parameter_names
+from sightline.training.optim import automatic_optimizer, build_optimizer, parameter_names
 from sightline.training.schedule import build_schedule
 from sightline.training.stage import Phase, Plan, Row, Stage
 
@@ -84,7 +84,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         precision = getattr(torch, device.precision)
         real = TrainBatches(pixels, rows, labels, keys, view, POLICIES["standard"], order, 0, device.torch_device, precision)
         counts = np.bincount(labels[rows]).tolist()
-        train = config.with_values(settle(config, counts)).train
+        train = config.with_values({"train.optimizer": automatic_optimizer(config.model)} | settle(config, counts)).train
         trainers = []
         for batches in (real, RandomTensors(real, device.memory_format)):
             optimizer = build_optimizer(network, train, 1e-3, fused=True)
