@@ -76,12 +76,11 @@ def apply(views: torch.Tensor, matrices: Floats) -> torch.Tensor:
     """(B, 3, H, W) float32 through (B, 5, 5)."""
     batch, _, height, width = views.shape
     m = torch.from_numpy(matrices[:, :3]).to(views.device, torch.float32)
-    shift = m[:, :, 4:]
+    flat, shift = views.reshape(batch, 3, height * width), m[:, :, 4:]
     if matrices[:, :3, 3].any():
-        luma = torch.tensor(LUMA, device=views.device)
-        shift = shift + m[:, :, 3:4] * (views.mean((2, 3)) @ luma)[:, None, None]
-    flat = torch.baddbmm(shift, m[:, :, :3], views.reshape(batch, 3, height * width))
-    return flat.view(batch, 3, height, width)
+        of_mean = torch.from_numpy(matrices[:, :3, 3:4] * np.array(LUMA)).to(views.device, torch.float32)
+        shift = torch.baddbmm(shift, of_mean, flat.mean(2, keepdim=True))
+    return torch.baddbmm(shift, m[:, :, :3], flat).view(batch, 3, height, width)
 
 
 def clip(views: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:

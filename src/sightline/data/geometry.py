@@ -3,6 +3,7 @@
     base = fit_matrices(extents, "squash")                 output square -> the whole stored picture
     inner = affine(angle, shift, scale, shear) @ ...       output square -> output square
     views = resample(pixels, extents, base @ inner, size)  (B, 3, size, size) float32 in [0, 255]
+    for part, views in resampled(..., step=16):            the same, so many images at a time
 
 Output coordinates (u, v) run from -1 to 1 between the edges of the square; a matrix maps (u, v, 1) to (x, y) in stored
 pixels, 0 at the left and upper edge. Flip, crop, rotation, shear, scale, shift and the fit itself are all such matrices,
@@ -16,6 +17,7 @@ that shrink. It gives up perspective and bicubic filters.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -122,21 +124,41 @@ def resample(
     Returns:
         (B, 3, size, size) float32 in [0, 255].
     """
-    way = _warp if matrices[:, 0, 1].any() or matrices[:, 1, 0].any() else _separable
-    return way(pixels, extents, matrices, size, fill, precision)
+    return next(resampled(pixels, extents, matrices, size, fill, precision, step=len(matrices)))[1]
 
 
-def _separable(pixels: torch.Tensor, extents: Extents, matrices: Floats, size: int, fill: Fill, precision: torch.dtype) -> torch.Tensor:
-    """Triangle of half-width max(1, shrink), cut at the picture's edge and normalised: Pillow's BILINEAR."""
+def resampled(
+    pixels: torch.Tensor, extents: Extents, matrices: Floats, size: int, fill: Fill, precision: torch.dtype, step: int
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The views of `resample`, `step` images at a time, and which they are; what they share is worked out once."""
+    parts = [slice(first, first + step) for first in range(0, len(matrices), step)]
+    if matrices[:, 0, 1].any() or matrices[:, 1, 0].any():
+        for part in parts:
+            yield part, _warp(pixels[part], extents[part], matrices[part], size, fill, precision)
+        return
+    down, across, outside = _separated(extents, matrices, size, pixels.shape[1], pixels.device, precision)
+    for part in parts:
+        views = _products(pixels[part], down[part], across[part])
+        if fill is not None:
+            _paint(views, outside[0, part, :, None] | outside[1, part, None, :], fill)
+        yield part, views
+
+
+def _separated(
+    extents: Extents, matrices: Floats, size: int, side: int, device: torch.device, precision: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The filters down and across, (B, size, side), and (2, B, size) what lies outside of the picture.
+
+    A triangle of half-width max(1, shrink), cut at the picture's edge and normalised: Pillow's BILINEAR.
+    """
     factor, offset = matrices[:, [1, 0], [1, 0]].T[..., None], matrices[:, [1, 0], 2].T[..., None]  # (2, B, 1): y, x
     reach, extent = np.maximum(np.abs(factor) * 2 / size, 1), extents.T[..., None]
     x = factor * _centres(size) + offset  # (2, B, size) stored pixels
-    outside = torch.from_numpy((x < 0) | (x > extent)).to(pixels.device)
+    outside = torch.from_numpy((x < 0) | (x > extent)).to(device)
     x = 2 * extent * _folded(x / (2 * extent))
-    at = _neighbours(x - reach, math.ceil(2 * reach.max()), pixels.shape[1])  # (K, 2, B, size)
+    at = _neighbours(x - reach, math.ceil(2 * reach.max()), side)  # (K, 2, B, size)
     weights = np.maximum(1 - np.abs(at + 0.5 - x) / reach, 0)
-    views = _products(pixels, at, weights, extent, precision)
-    return views if fill is None else _painted(views, outside[0, :, :, None] | outside[1, :, None, :], fill)
+    return *_filters(at, weights, extent, side, device, precision), outside
 
 
 def _warp(pixels: torch.Tensor, extents: Extents, matrices: Floats, size: int, fill: Fill, precision: torch.dtype) -> torch.Tensor:
@@ -152,14 +174,15 @@ def _warp(pixels: torch.Tensor, extents: Extents, matrices: Floats, size: int, f
     grid = torch.minimum(_folded(at), last).mul_(scale).sub_(1).permute(0, 2, 3, 1)
     source = _low_passed(pixels, extents, matrices, size, precision)
     views = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return views if fill is None else _painted(views, ((at < 0) | (at > 0.5)).any(1), fill)
+    if fill is not None:
+        _paint(views, ((at < 0) | (at > 0.5)).any(1), fill)
+    return views
 
 
-def _painted(views: torch.Tensor, where: torch.Tensor, colour: tuple[float, float, float]) -> torch.Tensor:
-    """Views, in place, with one colour (red, green, blue) where the (B, size, size) mask is True."""
+def _paint(views: torch.Tensor, where: torch.Tensor, colour: tuple[float, float, float]) -> None:
+    """One colour (red, green, blue) where the (B, size, size) mask is True, in place."""
     for channel, value in enumerate(colour):
         views[:, channel].masked_fill_(where, value)
-    return views
 
 
 def _centres(size: int) -> Floats:
@@ -189,7 +212,7 @@ def _low_passed(pixels: torch.Tensor, extents: Extents, matrices: Floats, size: 
     square = (at - centre) ** 2
     taps = (1 - variance) * (square == 0) + variance / 2 * (square == 1)
     weights = np.where(variance < 0.5, taps, np.exp(-square / (2 * np.maximum(variance, 0.5))))
-    return _products(pixels, at, weights, extent, precision)
+    return _products(pixels, *_filters(at, weights, extent, pixels.shape[1], pixels.device, precision))
 
 
 # A filter touches few of the stored pixels: its weights are worked out for K neighbours, in numpy's float64, so that what
@@ -203,20 +226,26 @@ def _neighbours(start: Floats, count: int, side: int) -> Floats:
     return first + np.arange(count)[:, None, None, None]
 
 
-def _products(pixels: torch.Tensor, at: Floats, weights: Floats, extent: Extents, precision: torch.dtype) -> torch.Tensor:
-    """(B, 3, n, n) float32: (B, S, S, 3) pixels filtered down and across with the weights (K, 2, B, n) of pixels `at`.
-
-    Weights are cut at the picture's edge and add up to 1. The order of the products leaves channels first without a
-    transposed copy.
-    """
-    batch, side, n = len(pixels), pixels.shape[1], at.shape[3]
+def _filters(
+    at: Floats, weights: Floats, extent: Extents, side: int, device: torch.device, precision: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Down and across, (B, n, side) each, of the weights (K, 2, B, n) of pixels `at`, cut at the picture's edge and adding up to 1."""
     weights = weights * (at < extent)
     weights /= np.maximum(weights.sum(0), 1e-9)  # rows of the unused part stay empty
     places = at + side * np.arange(at[0].size).reshape(at.shape[1:])
-    down, across = torch.zeros((2, batch, n, side), device=pixels.device, dtype=precision).put_(
-        torch.from_numpy(places).to(pixels.device, torch.int64), torch.from_numpy(weights).to(pixels.device, precision)
+    filters = torch.zeros((*at.shape[1:], side), device=device, dtype=precision).put_(
+        torch.from_numpy(places).to(device, torch.int64), torch.from_numpy(weights).to(device, precision)
     )
-    x = pixels.to(precision).view(batch, side, side * 3)
+    return filters[0], filters[1]
+
+
+def _products(pixels: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+    """(B, 3, n, n) float32: (B, S, S, 3) pixels filtered with (B, n, S) down and across.
+
+    The order of the products leaves channels first without a transposed copy.
+    """
+    batch, n, side = down.shape
+    x = pixels.to(down.dtype).view(batch, side, side * 3)
     x = torch.bmm(x.transpose(1, 2), down.transpose(1, 2))  # (B, S * 3, n)
     x = torch.bmm(x.view(batch, side, 3 * n).transpose(1, 2), across.transpose(1, 2))  # (B, 3 * n, n)
     return x.view(batch, 3, n, n).to(torch.float32)
