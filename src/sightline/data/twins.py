@@ -42,6 +42,7 @@ from sightline.data.shelf import in_threads
 from sightline.data.store import Pixels
 from sightline.randomness import stream
 
+VERSION = 1  # of the search; another one, and what was found before is not asked (known_twins.py)
 AT_LEAST = 0.7
 """Similarity from which on two pictures are twins. Chosen on planted twins (benchmarks/twins.py, half "choose")."""
 

@@ -21,10 +21,11 @@ from sightline.config import Config
 from sightline.data.batches import image_keys
 from sightline.data.corrections import correct, read_corrections
 from sightline.data.groups import group_rows, join_twins, twin_counts, twins_sentence
+from sightline.data.known_twins import known_twins
 from sightline.data.split import Fold, Split, make_split
 from sightline.data.store import Limits, Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
-from sightline.data.twins import Twins, find_twins
+from sightline.data.twins import Twins
 from sightline.device import available_cores
 from sightline.errors import DataError
 from sightline.settings import SplitSettings
@@ -92,7 +93,8 @@ def divide(table: ImageTable, pixels: Pixels, config: Config, progress: Progress
     notes: tuple[str, ...] = ()
     twins = None
     if split.twins == "near":
-        twins = find_twins(pixels, progress, limits(config).workers)
+        allowed = limits(config)
+        twins = known_twins(pixels, usable["digest"].to_list(), allowed.cache, progress, allowed.workers)
         joined = join_twins(groups, twins, usable["label"])
         groups, notes = joined.numbers, (*twins.notes, *joined.notes)
     fold = None if split.folds is None or split.fold is None else Fold(split.fold, split.folds)
