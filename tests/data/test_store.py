@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from sightline import files
-from sightline.data import shelf, store
+from sightline.data import readers, shelf, store
 from sightline.data.images import decode, shrink
 from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
 from sightline.data.table import ImageTable, scan
@@ -87,7 +87,7 @@ class Watch:
             self.decoded += 1
             return decode(data, **options)
 
-        monkeypatch.setattr(shelf, "decode", count)
+        monkeypatch.setattr(readers, "decode", count)
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open" and self.root is not None and str(args[0]).startswith(f"{self.root}/"):
@@ -471,15 +471,15 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from sightline import files
-from sightline.data import shelf
+from sightline.data import readers, shelf
 from sightline.processes import Share
 from sightline.data.table import scan
 root, stores, go, wait = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
-decode = shelf.decode
+decode = readers.decode
 def slowly(*args, **options):
     time.sleep(wait)
     return decode(*args, **options)
-shelf.decode = slowly
+readers.decode = slowly
 todo = scan(root).usable
 print("ready", flush=True)
 while not go.exists():

@@ -7,8 +7,7 @@
 
 A store is a folder: `pixels.u8`, a square of side S an image; `rows.parquet`, what each file turned out to be; and
 `manifest.json`, written last. Its name is a digest of the contents it was made from. What an earlier store of the same
-side already holds is copied from there, not decoded again. Threads do the decoding: Pillow and sha256 release the
-interpreter's lock for nearly all of their time, and threads need no start-up and no guard in the user's script.
+side already holds is copied from there, not decoded again.
 """
 
 from __future__ import annotations
@@ -25,16 +24,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from sightline import files
-from sightline.data.images import decode, pixel_digest, shrink
-from sightline.errors import UnreadableImage
+from sightline.data.readers import Chunk, Reader, Row, Squares, helped
 from sightline.processes import Share
 
 VERSION = 3  # of the decoder and the layout; another one, other stores
 NO_PIXELS = "-rows"  # ending of a store that only knows what the files hold
+_MANY, _SAMPLE = 1000, 50  # files of unknown content: whether an earlier store has any of them is asked of some
 _CHUNK = 32  # files a task: long enough to hide the hand-over, short enough for a smooth progress bar
 _ROWS = {
     "digest": pl.String,
@@ -48,7 +46,6 @@ _ROWS = {
 }
 Progress = Callable[[int, int], None]
 Digests = Sequence[str | None]
-Squares = npt.NDArray[np.uint8]  # (M, S, S, 3)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -129,32 +126,6 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
                 future.cancel()
 
 
-def try_to_open(path: Path, read: Callable[[Path], Result]) -> tuple[Result | None, str | None]:
-    """What `read` gives, or why it cannot."""
-    try:
-        return read(path), None
-    except OSError as error:
-        return None, f"cannot be opened: {error.strerror}"
-    except ValueError:  # a zero byte in its name
-        return None, "cannot be opened: no file can have this name"
-    except MemoryError:
-        return None, "cannot be opened: larger than the free memory"
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What one file turned out to be; the fields are the columns of `rows.parquet`."""
-
-    digest: str | None
-    pixel_digest: str | None = None
-    height: int | None = None
-    width: int | None = None
-    stored_height: int | None = None
-    stored_width: int | None = None
-    notes: str | None = None
-    unreadable: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class _Earlier:
     """What an earlier store holds; `places` are its contents by digest."""
@@ -162,6 +133,10 @@ class _Earlier:
     places: dict[str, int]
     rows: pl.DataFrame
     pixels: Squares | None
+
+    @classmethod
+    def empty(cls) -> _Earlier:
+        return cls({}, pl.DataFrame(), None)
 
     @classmethod
     def nearest(cls, shelf: Shelf, known: Digests, keep: bool) -> _Earlier:
@@ -172,63 +147,37 @@ class _Earlier:
             if shared > most and not (keep and folder.name.endswith(NO_PIXELS)):
                 nearest, most = folder, shared
         if nearest is None:
-            return cls({}, pl.DataFrame(), None)
+            return cls.empty()
         rows = pl.read_parquet(nearest / "rows.parquet")
         places = {digest: place for place, digest in enumerate(rows["digest"]) if digest}
         return cls(places, rows, map_pixels(nearest, shelf.side) if keep else None)
 
-    def find(self, digest: str | None) -> tuple[_Read, Squares | None] | None:
+    def holds_any(self, reader: Reader, paths: Sequence[str], known: Digests) -> bool:
+        """Whether it shares anything with these files, as far as is known, or any of `paths` where nothing is known."""
+        if not self.places or any(digest in self.places for digest in known):
+            return bool(self.places)
+        opened = (reader.open(path)[0] for path in paths)
+        return any(hashlib.sha256(data).hexdigest() in self.places for data in opened if data is not None)
+
+    def find(self, digest: str | None) -> tuple[Row, Squares | None] | None:
         place = self.places.get(digest) if digest else None
         if place is None:
             return None
-        return _Read(*self.rows.row(place)), None if self.pixels is None else self.pixels[place]
+        row = Row(*self.rows.row(place))
+        return row, None if self.pixels is None or row.unreadable is not None else self.pixels[place]
 
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Turns files into rows of a store; shared by the threads that do it.
-
-    Attributes:
-        map: handle of the file of pixels; None: they are not kept.
-    """
-
-    root: Path
-    side: int
-    max_pixels: int
-    map: int | None
-    earlier: _Earlier
-
-    def read(self, path: str, place: int, digest: str | None) -> _Read:
+    def read(self, reader: Reader, path: str, place: int, digest: str | None) -> Row:
         """Opens a file only where its content is unknown, or new; its shrunk pixels go to their place in the map."""
-        found = self.earlier.find(digest)
+        found = self.find(digest)
         if found is None:
-            data, reason = try_to_open(self.root / path, Path.read_bytes)
+            data, reason = reader.open(path)
             if data is None:
-                return _Read(None, unreadable=reason)
+                return Row(None, unreadable=reason)
             digest = hashlib.sha256(data).hexdigest()
-            found = self.earlier.find(digest) or self._decode(data, digest)
-        read, small = found
-        if self.map is not None and small is not None and read.unreadable is None:
-            _write_square(self.map, small, place, self.side)
-        return read
-
-    def _decode(self, data: bytes, digest: str) -> tuple[_Read, Squares | None]:
-        try:
-            decoded = decode(data, max_pixels=self.max_pixels, side=self.side)
-        except UnreadableImage as error:
-            return _Read(digest, unreadable=error.reason), None
-        (height, width), small = decoded.size, shrink(decoded, self.side)
-        notes, same = " ".join(decoded.notes) or None, pixel_digest(decoded.pixels).hex()
-        return _Read(digest, same, height, width, small.shape[0], small.shape[1], notes), small
-
-
-def _write_square(handle: int, small: Squares, place: int, side: int) -> None:
-    square = np.zeros((side, side, 3), dtype=np.uint8)
-    square[: small.shape[0], : small.shape[1]] = small
-    left, at = square.data.cast("B"), place * square.nbytes
-    while left:  # the system may write less than it was given
-        written = os.pwrite(handle, left, at)
-        left, at = left[written:], at + written
+            found = self.find(digest) or reader.decode(data, digest)
+        row, small = found
+        reader.keep(small, place)
+        return row
 
 
 # ---- building --------------------------------------------------------------------------------------------------------
@@ -253,23 +202,30 @@ def fill(
     with (part / "pixels.u8").open("r+b") as file:
         if keep:
             _reserve(file.fileno(), len(todo) * shelf.side**2 * 3)
-        earlier = _Earlier.nearest(shelf, known, keep)
-        reader = _Reader(root, shelf.side, shelf.max_pixels, file.fileno() if keep else None, earlier)
-        reads = _read_all(reader, todo["path"].to_list(), share, known, workers, say)
-    rows = pl.DataFrame({name: [getattr(read, name) for read in reads] for name in _ROWS}, schema=_ROWS)
+        reader = Reader(str(root), shelf.side, shelf.max_pixels, file.fileno() if keep else None)
+        earlier, paths = _Earlier.nearest(shelf, known, keep), todo["path"].to_list()
+        if len(paths) >= _MANY and not earlier.holds_any(reader, paths[:: len(paths) // _SAMPLE], known):
+            earlier = _Earlier.empty()
+        found = _read_all(reader, earlier, paths, share, known, workers, say)
+    rows = pl.DataFrame({name: [getattr(row, name) for row in found] for name in _ROWS}, schema=_ROWS)
     rows.write_parquet(part / "rows" / f"{share.part:06d}.parquet")
 
 
-def _read_all(reader: _Reader, paths: list[str], share: Share, known: Digests, workers: int, say: Progress) -> list[_Read]:
-    def chunk(places: range) -> list[_Read]:
-        return [reader.read(paths[place], place, known[place]) for place in places]
-
+def _read_all(reader: Reader, earlier: _Earlier, paths: list[str], share: Share, known: Digests, workers: int, say: Progress) -> list[Row]:
     own = range(len(paths))[share.of(len(paths))]
-    reads: list[_Read] = []
-    for some in in_threads(chunk, (own[first : first + _CHUNK] for first in range(0, len(own), _CHUNK)), workers):
-        reads += some
-        say(min(len(reads) * share.parts, len(paths)), len(paths))  # the others are about as far
-    return reads
+    chunks = ([(paths[place], place) for place in own[first : first + _CHUNK]] for first in range(0, len(own), _CHUNK))
+    rows: list[Row] = []
+    with helped(reader, workers, 0 if earlier.places else len(own)) as decoded:
+
+        def read(chunk: Chunk) -> list[Row]:
+            if not earlier.places:
+                return decoded(chunk)
+            return [earlier.read(reader, path, place, known[place]) for path, place in chunk]
+
+        for some in in_threads(read, chunks, workers):
+            rows += some
+            say(min(len(rows) * share.parts, len(paths)), len(paths))  # the others are about as far
+    return rows
 
 
 def finish(shelf: Shelf, part: Path, todo: pl.DataFrame, *, keep: bool) -> tuple[Path, list[str | None], dict[str, str]]:

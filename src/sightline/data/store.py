@@ -37,17 +37,16 @@ import torch
 from sightline import files
 from sightline.data.crew import fill_together
 from sightline.data.images import decode, shrink
+from sightline.data.readers import Squares, try_to_open
 from sightline.data.shelf import (
     NO_PIXELS,
     Progress,
     Shelf,
-    Squares,
     fill,
     finish,
     in_threads,
     map_pixels,
     read_rows,
-    try_to_open,
 )
 from sightline.data.table import ImageTable
 from sightline.errors import DataError, DiskError, UnreadableImage
