@@ -18,7 +18,7 @@ from sightline.run.phases import with_remedy
 from sightline.run.stages import shift_of
 from sightline.training.imbalance import settle
 from sightline.training.losses import build_loss
-from sightline.training.optim import automatic_optimizer, build_optimizer
+from sightline.training.optim import automatic_optimizer, plan_optimizer
 from sightline.training.sampling import build_sampling
 from sightline.training.schedule import build_schedule
 
@@ -71,7 +71,7 @@ def _read(plain: Config, reads: set[str], counts: Sequence[int], piped: bool) ->
     shift_of(config, counts)
     build_sampling(train, np.repeat(np.arange(len(counts)), counts), 0)
     build_schedule(train, 1)
-    build_optimizer(Network(nn.Sequential(nn.Linear(1, 1)), nn.Linear(1, 1)), train, 1.0, fused=False)
+    plan_optimizer(Network(nn.Sequential(nn.Linear(1, 1)), nn.Linear(1, 1)), train, 1.0, fused=False)
     _ = train.lr, train.first_size, train.batch_size, train.accumulate, train.clip_norm, train.sync_batch_norm, train.compile
     if config.model.freeze not in ("none", ()):
         _ = train.prefix

@@ -43,6 +43,7 @@ from sightline.run.repeats import check_repeats, follow
 from sightline.run.settle import Recipe, check_freeze, class_counts, idle_cores, read_the_rest, settle
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State
+from sightline.training.optim import import_ahead
 from sightline.training.stage import Plan
 
 _FROM_THE_START = frozenset({"train.seed", "train.seeds", "train.monitor", "train.find_lr", "augment.albumentations"})
@@ -163,6 +164,7 @@ def _train(
         check_prefix(phases_of(with_remedy(given, class_counts(table))), settled.built.network, settled.size, transform is not None)
         opened = processes.from_main(lambda: RunFolder.create(run, Path(folder)))
         with opened.goes_on_by_resume(), opened.locked():
+            import_ahead()  # while images are decoded
             source = str(Path(folder).expanduser().resolve())
             opened.note("started", folder=source, given=given, transform=_name(transform), passed_over=table.skipped, **_our_job())
             decoded = open_pixels(table, settled.side, limits(settled.config), screen.counter("decoding"))

@@ -11,7 +11,11 @@ with `train.trunk_lr` it is lower for all but the head. It gives up rates for si
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from itertools import chain
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,22 +57,27 @@ def build_optimizer(network: Network, settings: TrainSettings, lr: float, fused:
         lr: the highest rate.
         fused: whether torch has fused kernels for the device.
     """
+    return plan_optimizer(network, settings, lr, fused)()
+
+
+def plan_optimizer(network: Network, settings: TrainSettings, lr: float, fused: bool) -> Callable[[], torch.optim.Optimizer]:
+    """What `build_optimizer` makes, not made yet: all settings that it depends on are read."""
     if settings.optimizer == "auto":
         raise ValueError("train.optimizer must be settled")
     groups = _groups(network, settings, lr)
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups,
-            lr=lr,
-            momentum=settings.momentum,
-            nesterov=settings.momentum > 0 and settings.nesterov,
-            fused=fused,
-        )
+        nesterov = settings.momentum > 0 and settings.nesterov
+        return partial(torch.optim.SGD, groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=fused)
     if settings.optimizer == "muon":
         native = has_bfloat16(str(next(network.parameters()).device))
-        return Muon(groups, lr, torch.bfloat16 if native else torch.float32, betas=settings.betas, fused=fused)
+        return partial(Muon, groups, lr, torch.bfloat16 if native else torch.float32, betas=settings.betas, fused=fused)
     rule = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return rule(groups, lr=lr, betas=settings.betas, amsgrad=settings.amsgrad, fused=fused)
+    return partial(rule, groups, lr=lr, betas=settings.betas, amsgrad=settings.amsgrad, fused=fused)
+
+
+def import_ahead() -> None:
+    """Has a thread import torch's compiler, as torch does (1 to 2 s) when the first optimizer is made, compiled or not."""
+    Thread(target=import_module, args=("torch._dynamo",), daemon=True, name="import").start()
 
 
 def parameter_names(network: Network, optimizer: torch.optim.Optimizer) -> list[str]:
