@@ -6,9 +6,12 @@ Results go to standard output, progress and notes to standard error. Exit status
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -29,6 +32,17 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
 Trained = Annotated[str, typer.Argument(metavar="RUN", help="A run folder; its classifier/ folder will do.")]
+
+
+@contextmanager
+def _heavy_imports() -> Iterator[None]:
+    """Without collecting garbage: torch's objects would be looked through again and again, for an eighth of its import, and at the end."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _version(asked: bool) -> None:
@@ -58,7 +72,8 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """The whole road on handwritten digits: about a minute, no network."""
-    from sightline.run.demo import demo as run_demo
+    with _heavy_imports():
+        from sightline.run.demo import demo as run_demo
 
     _echo(run_demo(Path(folder)), as_json)
 
@@ -72,7 +87,8 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """What is in a folder, and what is wrong with it: broken files, twins, leaks, conflicts, odd pictures. Nothing is changed."""
-    from sightline.run.audit import audit as run_audit
+    with _heavy_imports():
+        from sightline.run.audit import audit as run_audit
 
     result = run_audit(folder, words or [], out)
     written = f"\n\nPage        {Path(out) / 'audit.html'}" if out is not None else ""
@@ -101,7 +117,8 @@ def train(
     Settings are KEY=VALUE words, such as train.epochs=20; `sightline settings` lists them. With --resume, those that a
     phase may change hold from the next epoch on.
     """
-    from sightline.run import train as training
+    with _heavy_imports():
+        from sightline.run import train as training
 
     words = words or []
     if resume is not None:
@@ -140,7 +157,8 @@ def tune(
 
     The same command goes on with the same study; started several times, the workers share it.
     """
-    from sightline.run.tune import tune as run_tune
+    with _heavy_imports():
+        from sightline.run.tune import tune as run_tune
 
     result = run_tune(folder, words or [], recipe, trials, study, storage, timeout)
     _echo({**result.to_json(), "text": result.text()}, as_json)
@@ -156,8 +174,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Figures with intervals: of the run's test part, its val part, or another folder."""
-    from sightline.evaluation.text import classification_report
-    from sightline.run.evaluate import evaluate as run_evaluate
+    with _heavy_imports():
+        from sightline.evaluation.text import classification_report
+        from sightline.run.evaluate import evaluate as run_evaluate
 
     _refuse(split not in ("test", "val"), f"--split must be test or val, not {split}.")
     metrics = run_evaluate(run, folder, split, out, tta)
@@ -167,7 +186,8 @@ def evaluate(
 @app.command()
 def report(run: Run, as_json: Json = False) -> None:
     """Write RUN/report.html anew: all that is known of a run, in one file that opens anywhere."""
-    from sightline.run.report import report as run_report
+    with _heavy_imports():
+        from sightline.run.report import report as run_report
 
     path = run_report(run)
     _echo({"report": str(path), "text": f"Report      {path}"}, as_json)
@@ -183,7 +203,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Which run is better, on the same images: paired differences with intervals, and whether there are enough images to say."""
-    from sightline.run.compare import compare as run_compare
+    with _heavy_imports():
+        from sightline.run.compare import compare as run_compare
 
     found = run_compare(runs, split)
     if out is not None:
@@ -199,7 +220,8 @@ def labels(
     as_json: Json = False,
 ) -> None:
     """Rank the labels that look wrong, and write a page on which you decide; split.folds=5 lets all images be judged."""
-    from sightline.run.labels import labels as run_labels
+    with _heavy_imports():
+        from sightline.run.labels import labels as run_labels
 
     review = run_labels(run, out, most)
     _echo({**review.facts(), "text": review.text()}, as_json)
@@ -215,7 +237,8 @@ def embed(
     as_json: Json = False,
 ) -> None:
     """Draw the images as the network sees them: a picture with a legend, and a page that shows each image."""
-    from sightline.run.embed import embed as run_embed
+    with _heavy_imports():
+        from sightline.run.embed import embed as run_embed
 
     done = run_embed(run, split, method, seed, limit)
     _echo({"embedding": str(done.table), "picture": str(done.picture), "page": str(done.page), "text": done.text()}, as_json)
@@ -229,7 +252,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show where the network looked: heat maps beside the pictures, of mistakes and of right answers."""
-    from sightline.run.explain import explain as run_explain
+    with _heavy_imports():
+        from sightline.run.explain import explain as run_explain
 
     done = run_explain(run, split, images)
     _echo({"images": done.rows, "sheet": str(done.sheet), "text": done.text()}, as_json)
@@ -247,8 +271,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Say what is in images, with calibrated probabilities. Exit status 2 where an image could not be read."""
-    from sightline.run.predict import check_places, show_predictions
-    from sightline.run.predict import predict as run_predict
+    with _heavy_imports():
+        from sightline.run.predict import check_places, show_predictions
+        from sightline.run.predict import predict as run_predict
 
     check_places(run, out, plot, template)
     given = [line for path in paths for line in (told(_stdin_lines() if is_main() else []) if path == "-" else [path])]
@@ -266,7 +291,8 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the networks, with parameters and input size."""
-    from sightline.run.listing import models_table, networks
+    with _heavy_imports():
+        from sightline.run.listing import models_table, networks
 
     found = networks(pattern)
     _echo({"models": found, "text": models_table(found)}, as_json)
@@ -278,7 +304,8 @@ def settings(
     as_json: Json = False,
 ) -> None:
     """List the settings, their defaults and what they are."""
-    from sightline.run.listing import list_settings, settings_table
+    with _heavy_imports():
+        from sightline.run.listing import list_settings, settings_table
 
     found = list_settings(pattern)
     _echo({"settings": found, "text": settings_table(found)}, as_json)
@@ -287,7 +314,8 @@ def settings(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """What this machine has, and what sightline will do with it."""
-    from sightline.run.doctor import diagnose, diagnosis_table
+    with _heavy_imports():
+        from sightline.run.doctor import diagnose, diagnosis_table
 
     found = diagnose()
     _echo({**found, "text": diagnosis_table(found)}, as_json)

@@ -18,5 +18,5 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("evaluate.confusion_picture", "evaluate.reliability_picture", "fit.curves_picture", "fit.range_picture"):
         monkeypatch.setattr(f"sightline.run.{name}", draw)
-    monkeypatch.setattr("sightline.run.train.write_pages", lambda run, screen: None)
+    monkeypatch.setattr("sightline.run.pages.write_pages", lambda run, screen: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)

@@ -24,11 +24,9 @@ from sightline.data.images import pixel_digest
 from sightline.data.table import ImageTable, scan
 from sightline.errors import DataError, RunError
 from sightline.evaluation.calibration import softmax
-from sightline.evaluation.figures import confusion_picture
 from sightline.evaluation.metrics import evaluate as measure
 from sightline.evaluation.novelty import novelty_figures
 from sightline.evaluation.predictions import Predictions
-from sightline.evaluation.reliability import reliability_picture
 from sightline.evaluation.text import classification_report
 from sightline.models.inference import EVAL_BATCH
 from sightline.run.classify import check_views, classify, whole_answers
@@ -123,6 +121,9 @@ def write_figures(
 
 def write_evaluation(place: Path, predictions: Predictions, metrics: dict[str, Any]) -> None:
     """`predictions.parquet`, `report.txt`, `confusion.png`, `reliability.png`, and `metrics.json` last."""
+    from sightline.evaluation.figures import confusion_picture  # matplotlib: half a second, not before training
+    from sightline.evaluation.reliability import reliability_picture
+
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     files.write_atomic(place / "predictions.parquet", predictions.save)

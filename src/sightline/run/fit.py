@@ -28,7 +28,6 @@ from sightline.config import Config, show, to_yaml
 from sightline.data.albumentations_file import load_albumentations
 from sightline.data.pipelines import Pipeline, from_callable
 from sightline.errors import Interrupted, SettingsError, TrainingError
-from sightline.evaluation.curves import curves_picture, range_picture
 from sightline.models.preprocess import Preprocess
 from sightline.models.small_maps import speed_up
 from sightline.run.budget import Deadline, epochs_that_fit
@@ -160,6 +159,8 @@ class Fit:
         """The learning-rate range test: its picture, and the rate that `train.lr=auto` takes."""
         found = trainer.range_test()
         if processes.is_main():
+            from sightline.evaluation.curves import range_picture
+
             range_picture(found, self.folder.lr_range)
         self.folder.note("measured rate", lr=found.suggestion)
         if found.suggestion is None:
@@ -192,6 +193,8 @@ class Fit:
             reporter.close()
         folder.write_history(history)
         if self.listen is None and processes.is_main():
+            from sightline.evaluation.curves import curves_picture  # matplotlib: half a second, not before training
+
             curves_picture(history, folder.curves, phase_labels(planned))
         best = trainer.progress
         folder.note("trained", epochs=len(history), best_epoch=(best.best_epoch or 0) + 1, best_value=best.best_value)

@@ -32,7 +32,6 @@ from sightline.run.budget import PLANNED, Budget, refuse_with_budget
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
-from sightline.run.pages import write_pages
 from sightline.run.phases import late_phases, with_remedy
 from sightline.run.planned import fit_into
 from sightline.run.prefix import check_prefix
@@ -134,6 +133,8 @@ def _with_repeats(result: TrainResult, given: Mapping[str, Any], folder: str | P
     with result.run.goes_on_by_resume(), result.run.locked():
         found = follow(result.run, config, given, result.metrics, begin, go_on)
         if config.train.report and processes.is_main():
+            from sightline.run.pages import write_pages  # matplotlib, as in fit.py
+
             with processes.alone(), Screen() as screen:
                 write_pages(result.run, screen)
     return replace(result, metrics=result.metrics | found)
