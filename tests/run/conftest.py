@@ -16,7 +16,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(what: Any, path: Path, *more: Any) -> None:
         path.write_bytes(b"")
 
-    for name in ("evaluate.confusion_picture", "evaluate.reliability_picture", "fit.curves_picture", "fit.range_picture"):
-        monkeypatch.setattr(f"sightline.run.{name}", draw)
+    for name in ("figures.confusion_picture", "reliability.reliability_picture", "curves.curves_picture", "curves.range_picture"):
+        monkeypatch.setattr(f"sightline.evaluation.{name}", draw)
     monkeypatch.setattr("sightline.run.pages.write_pages", lambda run, screen: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)

@@ -135,7 +135,7 @@ def test_notes_and_curves_name_the_phases(story: Told, monkeypatch: pytest.Monke
     assert "Phase 3 begins with epoch 5: augment.policy=flip, augment.rotate=0." in story.notes
     assert (story.run / "curves.png").stat().st_size > 1000
     drawn: list[Any] = []
-    monkeypatch.setattr("sightline.run.fit.curves_picture", lambda *given: drawn.append(given))
+    monkeypatch.setattr("sightline.evaluation.curves.curves_picture", lambda *given: drawn.append(given))
     train(story.folder, [*SMALL, "train.epochs=2"], recipe={"phases": [{"from": 2, "train.lr": 1e-3}]}, run=tmp_path / "run")
     assert drawn[0][2] == [(2, "train.lr=0.001")]
 

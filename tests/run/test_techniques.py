@@ -19,6 +19,7 @@ from sightline.classifier import Classifier
 from sightline.config import Remedy
 from sightline.data.batches import Batch
 from sightline.errors import ModelError, SettingsError
+from sightline.evaluation.curves import range_picture
 from sightline.evaluation.predictions import Predictions
 from sightline.run.evaluate import evaluate
 from sightline.run.predict import predict
@@ -302,9 +303,7 @@ def test_stochastic_depth_reaches_timms_networks_and_nothing_else(folder: Path, 
 
 
 def test_the_range_test_sets_the_rate_and_leaves_its_picture(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sightline.evaluation.curves import range_picture
-
-    monkeypatch.setattr("sightline.run.fit.range_picture", range_picture)
+    monkeypatch.setattr("sightline.evaluation.curves.range_picture", range_picture)  # the real one
     run = tmp_path / "run"
     train(folder, [*SMALL, "train.find_lr=true", "train.epochs=1"], run=run)
     measured = events(run, "measured rate")[0]["lr"]

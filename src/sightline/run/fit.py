@@ -312,17 +312,13 @@ class _Recorder:
         listen: Callable[[Row], None] | None = None,
     ) -> None:
         self.run, self.trainer, self.screen, self.listen = run, trainer, screen, listen
+        self.task, self.beginnings = task, {one.phase.first: one for one in planned}
         self.log_weights = config.train.log_weights
         self.board = None
         if config.train.tensorboard:
             from sightline.run.board import Board
 
             self.board = Board(run.tensorboard, trainer.progress.epoch + 1)
-            for one in planned:
-                if one.epochs.start >= trainer.progress.epoch:
-                    batch = next(train_batches(task, one).epoch(one.epochs.start))
-                    names = [task.prepared.classes[i] for i in batch.labels.tolist()]
-                    self.board.views(batch.inputs, task.view.mean, task.view.std, names, one.phase.first)
 
     def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
         self.screen.batch(epoch, done, batches, images, loss)
@@ -337,6 +333,10 @@ class _Recorder:
 
     def _draw(self, board: Board, row: Row) -> None:
         board.scalars(row, self.trainer.rates())
+        if row["epoch"] in self.beginnings:
+            batch = next(train_batches(self.task, self.beginnings[row["epoch"]]).epoch(row["epoch"] - 1))
+            names = [self.task.prepared.classes[i] for i in batch.labels.tolist()]
+            board.views(batch.inputs, self.task.view.mean, self.task.view.std, names, row["epoch"])
         if self.log_weights is not None and (row["epoch"] % self.log_weights == 0 or row["epoch"] == 1):
             network = self.trainer.network
             gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
