@@ -18,6 +18,12 @@ The command line prints `str(error)` and exits with `exit_status`; it shows no t
 from __future__ import annotations
 
 
+def first_line(error: Exception) -> str:
+    """What an error of another library says first, without the full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".:")[:300]
+
+
 class SightlineError(Exception):
     """Something that the user can mend; the message is one or two sentences."""
 

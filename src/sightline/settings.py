@@ -63,7 +63,9 @@ class DataSettings(Settings):
     store_gb: Annotated[float, Field(ge=0)] | Auto = setting(
         "auto", "largest pixel store in gigabytes; auto: half of the free disk; above it files are decoded each epoch"
     )
-    workers: Annotated[int, Field(ge=1, le=256)] | Auto = setting("auto", "threads that decode files; auto: one a processor core")
+    workers: Annotated[int, Field(ge=1, le=256)] | Auto = setting(
+        "auto", "threads that decode files, or processes where these are thousands; auto: one a processor core"
+    )
     corrections: str | None = setting(
         None, "a corrections.csv as `sightline labels` saves it, laid over the labels of train and val; files stay as they are"
     )

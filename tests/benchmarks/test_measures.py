@@ -168,10 +168,12 @@ def benchmark(tmp_path: Path, *words: str) -> dict[str, Any]:
     return got
 
 
-@pytest.mark.slow
+_PEERS = [("pipeline", 10), ("build", 5), ("predict", 5), ("audit", 4), ("memory", 2)]
+
+
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("pipeline", 10), ("build", 5), ("epoch", 2), ("predict", 5), ("audit", 4), ("memory", 2)],
+    [("epoch", 2), *(pytest.param(*one, marks=pytest.mark.slow) for one in _PEERS)],  # epoch trains, and not by way of `train`
 )
 def test_a_measure_gives_a_row_a_competitor_or_names_it(name: str, most: int, folder: Path, tmp_path: Path) -> None:
     got = benchmark(tmp_path, name, str(folder), "--size", "16", "--model", "sightline_tiny")

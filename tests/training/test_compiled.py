@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from sightline import processes
+from sightline.config import phases_of
+from sightline.data.table import scan
 from sightline.device import choose
 from sightline.errors import SettingsError, TrainingError
 from sightline.models.compact import compact_resnet
-from sightline.run.train import train
+from sightline.run.train import check_processes, train
 from sightline.settings import DeviceSettings
 from sightline.training.compiled import Compiled
 
@@ -76,10 +78,12 @@ def test_what_cannot_be_compiled_is_a_sentence(monkeypatch: pytest.MonkeyPatch) 
         Compiled(network(), CPU)(torch.randn(2, 3, 16, 16))
 
 
-def test_it_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("given", [{"train.compile": True}, {"phases": [{"from": 2, "train.compile": True}]}])
+def test_it_is_for_one_process(folder: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]) -> None:
     monkeypatch.setattr(processes, "world", functools.partial(int, 2))
     with pytest.raises(SettingsError, match="for one process"):
-        Compiled(network(), CPU)
+        check_processes(scan(folder), phases_of(given))
+    check_processes(scan(folder), phases_of({}))
 
 
 @pytest.mark.slow

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.pipelines import Picture, Pipeline, first_line
-from sightline.errors import SettingsError
+from sightline.data.pipelines import Picture, Pipeline
+from sightline.errors import SettingsError, first_line
 from sightline.yaml12 import load
 
 INSTALL = 'pip install "sightline[albumentations]"'

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from sightline.data.augment import Stored, View, plain_views
 from sightline.data.shelf import map_pixels
 from sightline.data.store import PixelFiles, Pixels, PixelStore
-from sightline.errors import SettingsError, SightlineError
+from sightline.errors import SettingsError, SightlineError, first_line
 from sightline.randomness import numbered, uniform
 
 Picture = npt.NDArray[np.uint8]
@@ -199,7 +199,7 @@ class _Views(Dataset[Any]):
         try:
             done = _checked(self.pipeline.apply(picture, seed))
         except Exception as error:
-            raise SettingsError(f"{self.pipeline.name} fails at {self.paths[row]}: {first_line(error).rstrip('.')}.") from None
+            raise SettingsError(f"{self.pipeline.name} fails at {self.paths[row]}: {first_line(error)}.") from None
         return plain_views(_square(done), self.view)[0]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -234,7 +234,3 @@ def _begin(_: int) -> None:
         views.pixels = replace(views.pixels, pixels=torch.from_numpy(map_pixels(views.pixels.folder, views.pixels.side)))
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(0)  # its threads do not outlive a fork either
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

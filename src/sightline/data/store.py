@@ -82,7 +82,7 @@ class Limits:
     Attributes:
         max_pixels: larger pictures are quarantined before they are decoded.
         store_gb: largest store in gigabytes; None: half of the free disk.
-        workers: decoding threads.
+        workers: decoding threads, or processes where files are many.
         cache: where stores live.
     """
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, first_line
 from sightline.models import scratch, weights
 from sightline.models.compact import compact_resnet, stem_stride
 from sightline.models.head import Network, mlp_head
@@ -226,9 +226,7 @@ def rebuild(spec: dict[str, Any]) -> Network:
     except ModelError:
         raise
     except Exception as error:  # a description from anywhere can be wrong in any way
-        raise ModelError(
-            f"The network's description is damaged or of another version of sightline ({weights.first_line(error)})."
-        ) from error
+        raise ModelError(f"The network's description is damaged or of another version of sightline ({first_line(error)}).") from error
 
 
 def _rebuild(spec: dict[str, Any]) -> Network:

@@ -23,9 +23,9 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, t
 from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, first_line
 from sightline.models.head import CLASS_LAYER
-from sightline.models.weights import Tensors, Unfilled, fill_partly, first_line, is_ours, read, split, weight_file
+from sightline.models.weights import Tensors, Unfilled, fill_partly, is_ours, read, split, weight_file
 
 Options = dict[str, Any]
 Triple = tuple[float, float, float]

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, first_line
 
 Tensors = dict[str, Tensor]
 
@@ -136,12 +136,6 @@ def few(items: Iterable[str], most: int = 3) -> str:
     items = list(items)
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says first, without the full stop."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".:")[:300]
 
 
 def _below(tensors: Tensors, prefix: str) -> Tensors:

@@ -21,7 +21,7 @@ from typing import Any
 
 from sightline import files, processes
 from sightline.classifier import Classifier
-from sightline.config import Config, build, gather, may_change, phases_of, show, watch
+from sightline.config import Config, Phase, build, gather, may_change, phases_of, show, watch
 from sightline.data.corrections import read_corrections
 from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
@@ -160,7 +160,7 @@ def _train(
         settled = settle(config, table)
         check_freeze(settled, phases)
         read_the_rest(config, table)
-        _check_processes(table)
+        check_processes(table, phases)
         refuse_what_does_nothing(given, reads, class_counts(table), transform is not None)
         check_prefix(phases_of(with_remedy(given, class_counts(table))), settled.built.network, settled.size, transform is not None)
         opened = processes.from_main(lambda: RunFolder.create(run, Path(folder)))
@@ -180,12 +180,14 @@ def _train(
             return TrainResult(opened, metrics, (*notes, *more))
 
 
-def _check_processes(table: ImageTable) -> None:
-    """Raises SettingsError where torchrun started more processes than there are images."""
+def check_processes(table: ImageTable, phases: Sequence[Phase]) -> None:
+    """Raises SettingsError where torchrun started more processes than there are images, or several that would each compile."""
     if processes.world() > len(table.usable):
         raise SettingsError(
             f"torchrun started {processes.world()} processes for {len(table.usable)} images: use a smaller --nproc-per-node."
         )
+    if processes.world() > 1 and any(phase.config.train.compile for phase in phases):
+        raise SettingsError("train.compile is for one process: leave it out under torchrun.")
 
 
 def _our_job() -> dict[str, Any]:
@@ -267,6 +269,7 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
         settled = settle(config, prepared.table, fetch=state is None)
         check_freeze(replace(settled, built=replace(settled.built, weights="kept")), phases)
         read_the_rest(config, prepared.table)
+        check_processes(prepared.table, phases)
         counts = class_counts(prepared.table)
         refuse_what_does_nothing(given, reads, counts, transform is not None, only=changed)
         check_prefix(phases_of(with_remedy(given, counts)), settled.built.network, settled.size, transform is not None)

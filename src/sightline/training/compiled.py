@@ -13,24 +13,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sightline import processes
 from sightline.device import Device
-from sightline.errors import SettingsError, TrainingError
-from sightline.models.weights import first_line
+from sightline.errors import TrainingError, first_line
 
 
 class Compiled(nn.Module):
     """A network whose forward pass is compiled when it is first called."""
 
     def __init__(self, network: nn.Module, device: Device) -> None:
-        """Nothing is compiled yet.
-
-        Raises:
-            SettingsError: torchrun started several processes.
-        """
+        """Nothing is compiled yet."""
         super().__init__()
-        if processes.world() > 1:
-            raise SettingsError("train.compile is for one process: leave it out under torchrun.")
         self.network = network
         self.on_gpu = device.torch_device.type == "cuda"
         self._run = torch.compile(lambda images: network(images), dynamic=False, mode="reduce-overhead" if self.on_gpu else None)
