@@ -30,8 +30,8 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(what: Any, path: Path, *more: Any) -> None:
         path.write_bytes(b"")
 
-    for name in ("evaluate.confusion_picture", "fit.curves_picture"):
-        monkeypatch.setattr(f"sightline.run.{name}", draw)
+    for name in ("figures.confusion_picture", "curves.curves_picture"):
+        monkeypatch.setattr(f"sightline.evaluation.{name}", draw)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
