@@ -83,3 +83,12 @@ def test_a_network_of_our_own_is_built_without_timm() -> None:
         "rebuild(build(Config().model, 3, size=32).spec); print('timm' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_nothing_heavy_comes_before_images_are_decoded() -> None:
+    code = (
+        "import sys, sightline.run.train; from sightline.run.inert import refuse_what_does_nothing\n"
+        "refuse_what_does_nothing({}, set(), [10, 10], False)\n"
+        "print(sorted({'matplotlib', 'timm', 'torchvision', 'torch._dynamo', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from sightline.data.geometry import affine, fit_matrices, flip, identity, resample, side_for_crop, window
+from sightline.data.geometry import affine, fit_matrices, flip, identity, resample, resampled, side_for_crop, window
 
 Array = npt.NDArray[Any]
 ROUNDING = 0.001  # of 255: float32 sums against Pillow's float64 ones; the worst seen is 0.0003
@@ -279,6 +279,19 @@ def test_a_view_does_not_depend_on_the_others_of_its_batch(angle: float) -> None
         own = slice(i, i + 1)
         alone = resample(pixels[own], extents[own], fit_matrices(extents[own], "squash") @ inner[own], 30)
         np.testing.assert_allclose(together[own].numpy(), alone.numpy(), atol=TURNED if angle else ROUNDING)
+
+
+@pytest.mark.parametrize("fill", [None, (9.0, 120.0, 250.0)])
+@pytest.mark.parametrize("angle", [0, 12])
+def test_a_batch_in_parts_is_the_same_batch(angle: float, fill: tuple[float, float, float] | None) -> None:
+    pixels, extents = stored(picture(60, 60), picture(31, 31, 1), picture(20, 6, 2), picture(40, 26, 3))
+    inner = np.concatenate([turned(angle=angle, scale=s) for s in (0.67, 1, 1.4, 0.5)])
+    matrices = fit_matrices(extents, "letterbox") @ inner
+    parts = list(resampled(pixels, extents, matrices, 30, fill, torch.float32, step=3))
+    assert [len(views) for _, views in parts] == [3, 1]
+    whole = resample(pixels, extents, matrices, 30, fill)
+    for part, views in parts:
+        np.testing.assert_allclose(views.numpy(), whole[part].numpy(), atol=TURNED if angle else ROUNDING)
 
 
 @pytest.mark.parametrize("angle", [0, 12])

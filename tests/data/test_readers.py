@@ -147,7 +147,9 @@ print("done", len(pixels.extents), flush=True)
 
 
 def test_a_script_needs_no_guard(folder: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, folder, tmp_path / "cache"], capture_output=True, text=True, timeout=120)
+    script = tmp_path / "script.py"  # a file: what starts processes anew would run it again in each
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script, folder, tmp_path / "cache"], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     assert done.stdout.splitlines()[2:] == ["done 42"]
 
