@@ -190,7 +190,7 @@ class TrainSettings(Settings):
     first_size: Annotated[int, Field(ge=8, le=4096)] | Auto | None = setting(
         "auto",
         "side of the pictures in the first 70 % of the epochs; it grows to data.size for the last 15 %, which is several times faster; "
-        "null: data.size throughout; auto: 9/16 of it for sightline's own networks from scratch from 64 pixels on",
+        "null: data.size throughout; auto: 72 for 128 pixels, 36 for 64, 20 for 24 to 32, for sightline's own networks from scratch",
     )
     images_per_epoch: Annotated[int, Field(ge=1)] | None = setting(
         None, "an epoch shows so many images, and the next goes on from there; null: all of them", needs=["train.views_per_class"]

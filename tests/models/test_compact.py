@@ -17,6 +17,12 @@ def test_the_stem_shrinks_large_pictures_only(size, stride):
     assert compact.stem_stride(size) == stride
 
 
+@pytest.mark.parametrize(("size", "side"), [(16, 20), (28, 20), (32, 20), (33, 36), (64, 36), (96, 72), (128, 72), (224, 144)])
+def test_the_first_pictures_leave_a_map_of_about_eighteen(size, side):
+    assert compact.first_side(size) == side
+    assert 18 <= -(-side // compact.stem_stride(size)) <= 20
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(8, 70), st.sampled_from([1, 2, 4, 8]))
 def test_every_side_gives_class_scores(side, stride):

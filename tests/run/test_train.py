@@ -105,6 +105,20 @@ def test_automatic_settings_are_saved_resolved(folder: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["data.size=28"], 20),
+        (["data.size=22"], None),  # hardly smaller
+        (["data.size=28", "model.name=skilltest_cnn"], None),
+        (["data.size=28", "train.first_size=16"], 16),
+    ],
+)
+def test_our_own_networks_see_small_pictures_first(folder: Path, tmp_path: Path, words: list[str], first: int | None) -> None:
+    train(folder, [*SMALL, *words], run=tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]["first_size"] == first
+
+
+@pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["augment.policy=none", "augment.hue=0.1"], "augment.hue has no effect with augment.policy=none"),

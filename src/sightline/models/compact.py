@@ -11,6 +11,7 @@ better.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +21,9 @@ from sightline.models.head import Network
 
 LARGEST_MAP = 32
 """The stem brings larger pictures down to maps of at most this side: the cost follows the map."""
+
+FIRST_MAP = 18
+"""The side of the maps of the first pictures, where pictures grow."""
 
 
 class Residual(nn.Module):
@@ -64,6 +68,14 @@ class Scale(nn.Module):
 def stem_stride(size: int) -> int:
     """1, 2, 4 or 8: how far the first convolution shrinks pictures of `size` pixels; see `LARGEST_MAP`."""
     return next((stride for stride in (1, 2, 4) if -(-size // stride) <= LARGEST_MAP), 8)
+
+
+def first_side(size: int) -> int:
+    """The side of the pictures that a network for `size` should see first (`train.first_size`): its maps are 18 or 20 wide then.
+
+    Measured for 28 and 128 pixels (docs/log.md): with smaller maps too little is left to learn from.
+    """
+    return 4 * math.ceil(FIRST_MAP * stem_stride(size) / 4)
 
 
 def compact_resnet(

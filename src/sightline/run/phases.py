@@ -16,6 +16,7 @@ from sightline import processes
 from sightline.config import Config, Phase, build, phases_of, show
 from sightline.data.batches import Order
 from sightline.errors import SettingsError
+from sightline.models.compact import first_side
 from sightline.run.prefix import settle_prefix
 from sightline.run.task import Planned, Task, restarts_schedule
 from sightline.training.imbalance import PLAIN, SHORTEST, contradictions, extra_phases, settle, too_short
@@ -127,9 +128,10 @@ def _settled(phase: Phase, epochs: int, task: Task) -> Config:
 def _first_size(config: Config, task: Task) -> int | None:
     """What `train.first_size=auto` stands for."""
     plain = task.pretrained or task.pipeline is not None or config.model.freeze not in ("none", ())
-    if plain or not config.model.name.startswith("sightline_") or task.view.size < 64:
+    if plain or not config.model.name.startswith("sightline_"):
         return None
-    return round(task.view.size * 9 / 16 / 8) * 8
+    first = first_side(task.view.size)
+    return first if first <= 5 / 6 * task.view.size else None
 
 
 def _order(config: Config, task: Task) -> Order:

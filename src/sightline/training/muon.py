@@ -5,8 +5,9 @@
 Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks": the averaged gradient of a weight matrix is
 replaced by the nearest orthogonal one, so that all its directions move equally far. As Liu et al. 2025 ("Muon is scalable
 for LLM training", section 2.2) scale it, a step is as long as AdamW's would be, and its rates and weight decay serve here
-too. A convolution's weight (O, C, k, k) is the matrix (O, C k k). torch.optim.Muon takes two-dimensional parameters only.
-It gives up some time: five products of matrices for each weight and step.
+too. A convolution's weight (O, C, k, k) is the matrix (O, k k C); the order of the columns makes no difference.
+torch.optim.Muon takes two-dimensional parameters only.
+It gives up some time: nineteen products of matrices for each weight and step, all but two of the smaller side.
 """
 
 from __future__ import annotations
@@ -23,25 +24,39 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, five times
 ITERATIONS = 5
 
 
-def orthogonal(matrix: torch.Tensor, precision: torch.dtype = torch.bfloat16) -> torch.Tensor:
-    """About U V' of a matrix (M, N) = U S V', by Newton and Schulz's iteration; in `precision`, as (M, N)."""
-    a, b, c = COEFFICIENTS
-    x = matrix.to(precision)
-    x = x.T if x.shape[0] > x.shape[1] else x
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """About U V' of a float32 matrix (M, N) = U S V', by Newton and Schulz's iteration; as (M, N).
+
+    A round is X <- (a + b X X' + c (X X')^2) X. Its factor depends on X X' alone, and takes that to factor^2 X X': so the
+    rounds are made with matrices of the shorter side, and X itself is used before and after them only. This needs
+    float32: the squares of small singular values are below the precision of bfloat16.
+    """
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-7)
-    for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    square = x @ x.T
+    turn = factor = _factor(square)
+    for _ in range(ITERATIONS - 1):
+        square = factor @ (factor @ square)
+        factor = _factor(square)
+        turn = factor @ turn
+    found: torch.Tensor = turn @ x
+    return found.T if matrix.shape[0] > matrix.shape[1] else found
+
+
+def _factor(square: torch.Tensor) -> torch.Tensor:
+    """a + b S + c S^2 of a symmetric S (M, M)."""
+    a, b, c = COEFFICIENTS
+    factor = torch.addmm(square, square, square, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
 
 
 class Muon(torch.optim.AdamW):
     """AdamW, but for groups with `matrices`, whose parameters are of two or more dimensions."""
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, precision: torch.dtype = torch.bfloat16, **adamw: Any) -> None:
-        """`precision` is that of the matrix products; other words are AdamW's, for the other groups."""
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, **adamw: Any) -> None:
+        """Other words are AdamW's, for the other groups."""
         super().__init__(list(groups), lr=lr, **adamw)
-        self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -63,7 +78,8 @@ class Muon(torch.optim.AdamW):
         assert weight.grad is not None
         average = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight.grad))
         average.lerp_(weight.grad, 1 - MOMENTUM)
-        ahead = weight.grad.lerp(average, MOMENTUM).flatten(1)
-        step = orthogonal(ahead, self.precision).to(weight.dtype).reshape(weight.shape)
-        moved = weight * (1 - lr * weight_decay) - lr * RMS * math.sqrt(max(ahead.shape)) * step
+        ahead = weight.grad.lerp(average, MOMENTUM).movedim(1, -1)  # channels last, as they lie in memory: flattened without a copy
+        step = orthogonal(ahead.flatten(1)).view(ahead.shape).movedim(-1, 1)
+        length = RMS * math.sqrt(max(len(weight), weight[0].numel()))
+        moved = torch.add(weight * (1 - lr * weight_decay), step, alpha=-lr * length)
         weight.copy_(moved if failed is None else torch.where(failed > 0, weight, moved))

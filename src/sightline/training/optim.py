@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightline.device import has_bfloat16
 from sightline.models.head import Network
 from sightline.settings import ModelSettings, TrainSettings
 from sightline.training.muon import Muon
@@ -69,8 +68,7 @@ def plan_optimizer(network: Network, settings: TrainSettings, lr: float, fused: 
         nesterov = settings.momentum > 0 and settings.nesterov
         return partial(torch.optim.SGD, groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=fused)
     if settings.optimizer == "muon":
-        native = has_bfloat16(str(next(network.parameters()).device))
-        return partial(Muon, groups, lr, torch.bfloat16 if native else torch.float32, betas=settings.betas, fused=fused)
+        return partial(Muon, groups, lr=lr, betas=settings.betas, fused=fused)
     rule = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     return partial(rule, groups, lr=lr, betas=settings.betas, amsgrad=settings.amsgrad, fused=fused)
 
