@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.datasets import load_digits
 
-from sightline.data import twins
+from sightline.data import candidates
 from sightline.data.twins import AT_LEAST, Twins, find_twins, likely_twins
 
 Picture = Image.Image
@@ -181,8 +181,8 @@ def test_many_pictures_are_filed_and_hardly_a_twin_is_lost(monkeypatch: pytest.M
     pictures = [scene(seed, 24, 24) for seed in range(300)]
     pixels = Squares([*pictures, *(cropped(0.5, 1)(noisy(picture, 0)) for picture in pictures)], side=24)
     everything = pairs_of(find_twins(pixels))
-    monkeypatch.setattr(twins, "EXHAUSTIVE", 100)
-    monkeypatch.setattr(twins, "_FILE", 10)
+    monkeypatch.setattr(candidates, "EXHAUSTIVE", 100)
+    monkeypatch.setattr(candidates, "_FILE", 10)
     filed = pairs_of(find_twins(pixels))
     assert len(everything) >= 295
     assert filed <= everything
