@@ -26,16 +26,9 @@ from PIL import (
     UnidentifiedImageError,
 )
 
-from sightline.data.images import (
-    BACKGROUND,
-    FORMATS,
-    SUFFIXES,
-    Decoded,
-    decode,
-    header_size,
-    pixel_digest,
-    shrink,
-)
+from sightline.data.formats import FORMATS, SUFFIXES
+from sightline.data.images import Decoded, decode, header_size, pixel_digest, shrink
+from sightline.data.rgb import BACKGROUND
 from sightline.errors import UnreadableImage
 
 # ---- small pictures and files, by Pillow and by hand -----------------------------------------------------------------

@@ -4,8 +4,8 @@
     small = shrink(decoded, 128)               # long side 128, never enlarged
     key = pixel_digest(decoded.pixels)         # equal exactly where the pixels are equal
 
-The format is read from the bytes, never from the name, and only those of `FORMATS` are tried. What cannot be read
-raises `UnreadableImage` with a reason for people; there is no stand-in picture, and no switch of Pillow is touched.
+The format is read from the bytes, never from the name, and only those of `FORMATS` (formats.py) are tried. What cannot be
+read raises `UnreadableImage` with a reason for people; there is no stand-in picture, and no switch of Pillow is touched.
 
 What becomes of a picture:
 
@@ -33,26 +33,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile
 
+from sightline.data.formats import FORMATS, TRUNCATED, known_format, megapixels, reason, why_not_opened
+from sightline.data.rgb import colour_notes, eight_bits, flatten, to_rgb_or_rgba
 from sightline.errors import UnreadableImage
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-"""What may be opened, by Pillow's names. (A JPEG that holds several pictures comes back as MPO.)"""
-
-SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif"
-))  # fmt: skip
-"""Lower-case suffixes by which a scan of folders guesses that a file is an image. The decoder does not look at them."""
 
 MAX_PIXELS = 64_000_000
 """The default budget: full-frame cameras end at 61 megapixels, and 64 take 0.7 GB (1 GB with alpha) to decode."""
-
-BACKGROUND = (128, 128, 128)
-"""Shows where a picture is transparent. Drawings are made for white or for black; grey hides the lines of neither."""
 
 NOTES = frozenset({"16-bit", "alpha", "animated", "cmyk", "grey", "hidden-alpha", "palette", "rotated"})
 """Every word that `Decoded.notes` may hold.
@@ -71,29 +62,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-_COLOUR_NOTES = dict.fromkeys((*_DEEP_GREY, "1", "L", "LA", "La"), "grey")
-_COLOUR_NOTES |= {"P": "palette", "PA": "palette", "CMYK": "cmyk"}
-_SIGNATURES = {
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG",
-    "WEBP": rb"RIFF....WEBP",
-    "BMP": rb"BM",
-    "GIF": rb"GIF8",
-    "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "AVIF": rb"....ftypavi[fs]",
-}
-_STRANGERS = {
-    "HEIC; convert it to JPEG": rb"....ftyp(hei|hev|mif1|msf1)",
-    "JPEG XL; convert it to PNG": rb"\xff\x0a|....JXL ",
-    "JPEG 2000; convert it to PNG": rb"....jP  |\xff\x4f\xff\x51",
-    "PDF": rb"%PDF",
-    "a web page or SVG": rb"(?i)(\xef\xbb\xbf)?\s*<(\?xml|!doctype|!--|html|head|body|svg)",
-}
 # How AVIF and JPEG announce EXIF, over which Pillow may stumble before it has seen a picture.
 _EXIF = re.compile(rb"(infe.{8}|\xff\xe1..)Exif", re.DOTALL)
 _SILENCE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_TRUNCATED = "truncated: the file ends before the picture does"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,19 +113,19 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None
     rotated = image.format == "TIFF" and _orientation(image) != 1
     _load(image, data)
     orientation = _orientation(image)
-    picture = _eight_bits(image, layout)
+    picture = eight_bits(image, layout)
     with _pillow_at_work(data):
         if orientation != 1:
             picture, rotated = picture.transpose(_TURNS[orientation]), True
-        picture = _to_rgb_or_rgba(picture)
-    pixels, notes = _flatten(picture)
+        picture = to_rgb_or_rgba(picture)
+    pixels, notes = flatten(picture)
     if rotated:
         notes.add("rotated")
     if _has_more_frames(image):
         notes.add("animated")
     size = (width, height) if orientation >= 5 else (height, width)
     flipped = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    return Decoded(pixels, size, flipped, tuple(sorted(notes | _colour_notes(image.mode, layout))))
+    return Decoded(pixels, size, flipped, tuple(sorted(notes | colour_notes(image.mode, layout))))
 
 
 def header_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -166,7 +137,7 @@ def header_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     try:
         file = open(path, "rb")  # noqa: SIM115 - the `with` below closes it; here only opening may fail
     except (OSError, ValueError) as error:
-        raise UnreadableImage(_why_not_opened(error)) from error
+        raise UnreadableImage(why_not_opened(error)) from error
     with file:
         image = _open(file)
         if image.format == "PNG" and not _has_more_frames(image) and (exif := _late_exif(file)):
@@ -229,7 +200,7 @@ def _pillow_at_work(data: bytes) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise UnreadableImage(_reason(error, data)) from error
+        raise UnreadableImage(reason(error, data)) from error
 
 
 def _silence_pillow() -> None:
@@ -250,21 +221,21 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
     except Exception as error:
         file.seek(0)
         data = file.read(64)
-        if _first_match(_SIGNATURES, data):  # else it may be a film of any length
+        if known_format(data):  # else it may be a film of any length
             data += file.read()
         hidden = _EXIF.sub(rb"\1Skip", data)
         if hidden != data:
             with suppress(Exception):
                 return Image.open(BytesIO(hidden), formats=FORMATS)
-        raise UnreadableImage(_reason(error, data)) from error
+        raise UnreadableImage(reason(error, data)) from error
 
 
 def _check_budget(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise UnreadableImage(
-            f"too large: {width} x {height} is {_mega(width * height)} megapixels, "
-            f"more than the {_mega(max_pixels)} allowed (data.max_pixels)"
+            f"too large: {width} x {height} is {megapixels(width * height)} megapixels, "
+            f"more than the {megapixels(max_pixels)} allowed (data.max_pixels)"
         )
 
 
@@ -274,7 +245,7 @@ def _load(image: ImageFile.ImageFile, data: bytes) -> None:
         image.load()
     # libjpeg takes the zeros of a half-filled file for picture, and misses no end marker.
     if image.format == "JPEG" and data.rfind(b"\xff\xd9", start_of_scan) < 0:
-        raise UnreadableImage(_TRUNCATED)
+        raise UnreadableImage(TRUNCATED)
 
 
 def _leave_out_detail(image: ImageFile.ImageFile, at_least: int) -> None:
@@ -322,126 +293,3 @@ def _has_more_frames(image: ImageFile.ImageFile) -> bool:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # a GIF looks for its second frame only now; there is one, and it is damaged
         return True
-
-
-# ---- from the mode of the file to RGB --------------------------------------------------------------------------------
-
-
-def _is_deep(mode: str, layout: str) -> bool:
-    return mode in _DEEP_GREY or (layout.partition(";")[2][:2] == "16" and not layout.startswith("BGR"))
-
-
-def _colour_notes(mode: str, layout: str) -> set[str]:
-    colour = "grey" if layout == "LA;16B" else _COLOUR_NOTES.get(mode)
-    return {note for note in (colour, "16-bit" if _is_deep(mode, layout) else None) if note}
-
-
-def _eight_bits(image: ImageFile.ImageFile, layout: str) -> Image.Image:
-    """More than 8 bits of grey -> "L", or "LA" where one grey stands for transparent. Other modes stay as they are."""
-    transparent = image.info.get("transparency")
-    if image.mode not in _DEEP_GREY:
-        if transparent is not None:
-            image.info["transparency"] = _transparent_in_eight_bits(transparent, layout)
-        return image
-    values = np.asarray(image)
-    grey = _scaled(values, image.mode, layout)
-    if getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0:
-        grey = 255 - grey  # white is zero: Pillow inverts it in 8 bits, but not in more
-    picture = Image.fromarray(grey)
-    if isinstance(transparent, int):
-        picture.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return picture
-
-
-def _transparent_in_eight_bits(transparent: Any, layout: str) -> Any:
-    """Pillow scales the pixels of a PNG to 8 bits, but leaves its transparent colour in the depth of the file."""
-    if layout in ("L;2", "L;4"):
-        return transparent * (85 if layout == "L;2" else 17)
-    if layout == "RGB;16B":
-        return tuple(value >> 8 for value in transparent)
-    return transparent
-
-
-def _scaled(values: np.ndarray, mode: str, layout: str) -> np.ndarray:
-    """(H, W) of more than 8 bits -> (H, W) uint8. Raises UnreadableImage where the range of the values is a guess."""
-    low, high = values.min(), values.max()
-    if mode == "F" and not (low >= 0 and high <= 1):  # also where there are NaN
-        raise UnreadableImage(f"floating-point pixels from {low:g} to {high:g}, not 0 to 1: save it with 8 bits")
-    if mode == "I" and not (low >= 0 and 255 < high <= 65535):
-        raise UnreadableImage(f"32-bit pixels from {low} to {high}: save it with 8 bits, or with 16")
-    scaled = np.rint(values * 255) if mode == "F" else values >> (4 if layout == "I;12" else 8)
-    return np.asarray(scaled, dtype=np.uint8)
-
-
-def _to_rgb_or_rgba(picture: Image.Image) -> Image.Image:
-    if picture.has_transparency_data:
-        straight = picture.convert("LA") if picture.mode == "La" else picture  # Pillow knows no other way out of "La"
-        return straight if straight.mode == "RGBA" else straight.convert("RGBA")
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _flatten(picture: Image.Image) -> tuple[np.ndarray, set[str]]:
-    """RGB or RGBA -> (H, W, 3) over `BACKGROUND`, and what there is to note about its transparency."""
-    if picture.mode == "RGB":
-        return np.asarray(picture), set()
-    alpha = picture.getchannel("A")
-    if alpha.getextrema() == (255, 255):
-        return np.asarray(picture.convert("RGB")), set()
-    flat = Image.new("RGB", picture.size, BACKGROUND)
-    flat.paste(picture, mask=alpha)
-    hidden = np.reshape(picture.histogram(alpha.point([255] + [0] * 255)), (4, 256))  # of the pixels with alpha 0
-    notes = {"alpha", "hidden-alpha"} if ((hidden[:3] > 0).sum(axis=1) > 1).any() else {"alpha"}
-    return np.asarray(flat), notes
-
-
-# ---- what people are told --------------------------------------------------------------------------------------------
-
-
-def _reason(error: Exception, data: bytes) -> str:
-    """Why these bytes are no picture, in a few words."""
-    if not data:
-        return "empty file"
-    if isinstance(error, Image.DecompressionBombError):
-        pixels = re.search(r"\d+", str(error))
-        return f"too large: {_mega(int(pixels[0])) if pixels else 'more'} megapixels, and Pillow opens no more than 179"
-    if isinstance(error, MemoryError):
-        return "not enough memory to decode it"
-    kind = _first_match(_SIGNATURES, data)
-    if kind is None:
-        stranger = _first_match(_STRANGERS, data)
-        return f"not an image of a supported format ({stranger or ', '.join(FORMATS)})"
-    message = " ".join(str(error).split())
-    if "truncated" in message.lower() or _announced_length(kind, data) > len(data):
-        return _TRUNCATED
-    if isinstance(error, UnidentifiedImageError):
-        return f"begins like {kind}, but its header is cut off, damaged, or of a kind that cannot be read"
-    return f"damaged {kind}: {message[:100] or type(error).__name__}"
-
-
-def _announced_length(kind: str, data: bytes) -> int:
-    """How far a WebP, TIFF or AVIF reaches at least, by what it says near its start; 0 for what does not say."""
-    if kind == "WEBP":
-        return 8 + int.from_bytes(data[4:8], "little")
-    if kind == "TIFF":  # where its first directory begins, often behind the pixels
-        return int.from_bytes(data[4:8], "little" if data.startswith(b"II") else "big")
-    end, box = 0, 8
-    while kind == "AVIF" and end < len(data) and box >= 8:
-        box = int.from_bytes(data[end : end + 4], "big")
-        end += box
-    return end
-
-
-def _mega(pixels: int) -> str:
-    return f"{pixels / 1e6:,.1f}".removesuffix(".0")
-
-
-def _first_match(patterns: dict[str, bytes], data: bytes) -> str | None:
-    return next((name for name, pattern in patterns.items() if re.match(pattern, data[:64], re.DOTALL)), None)
-
-
-def _why_not_opened(error: Exception) -> str:
-    if isinstance(error, IsADirectoryError):
-        return "a folder, not a file"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    return f"cannot be opened: {getattr(error, 'strerror', None) or error}"

@@ -22,7 +22,7 @@ from unicodedata import normalize
 
 import polars as pl
 
-from sightline.data.images import SUFFIXES
+from sightline.data.formats import SUFFIXES
 from sightline.errors import DataError
 
 SPLITS = ("train", "val", "test")
