@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.data.table import ImageTable, list_images, scan
+from sightline.data.table import ImageTable, scan
+from sightline.data.walk import list_images
 from sightline.errors import DataError
 
 

@@ -16,13 +16,14 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
 
 import polars as pl
 
 from sightline.data.formats import SUFFIXES
+from sightline.data.walk import NOT_A_FILE, File, counted, last_change, status_of, walk
 from sightline.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -35,10 +36,7 @@ _SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-_SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _UNKNOWN_CLASS = "class is not in train"
-_NOT_A_FILE = "not a regular file"
 _NO_CLASS = "without a class folder"
 _OUTSIDE = "outside of train, val and test"
 _SCHEMA = {
@@ -117,116 +115,11 @@ def scan(source: str | Path, least: int = 2) -> ImageTable:
     raise DataError(f"There is no folder {path}.")
 
 
-def list_images(folder: Path) -> tuple[list[Path], dict[str, int]]:
-    """All images below a folder, whatever it is called there, in order; and what was left out, by reason."""
-    found = _walk(folder)
-    return [folder.joinpath(*parts) for parts in sorted(image.parts for image in found.images)], _counted(found.skipped)
-
-
 # ---- folders ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """A file that may be an image; `parts` are the names from the root down, its own the last."""
-
-    parts: tuple[str, ...]
-    bytes: int
-    changed: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """All that lies below a folder: images, folders (as names from the root down), closed folders, and the rest."""
-
-    images: list[_Image] = field(default_factory=list)
-    folders: set[tuple[str, ...]] = field(default_factory=set)
-    closed: list[str] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-
-    def add(self, path: str, parts: tuple[str, ...]) -> None:
-        status = _status(path)
-        if status is None:  # a broken link: reading it will say so
-            self.images.append(_Image(parts, 0, 0))
-        elif stat.S_ISREG(status.st_mode):
-            self.images.append(_Image(parts, status.st_size, _last_change(status)))
-        else:
-            self.skipped[_NOT_A_FILE] += 1
-
-
-def _walk(root: Path) -> _Found:
-    """Everything below `root`, in any order. Links are followed, but not to a folder above."""
-    found = _Found()
-    waiting: list[tuple[Path, tuple[str, ...], frozenset[tuple[int, int]]]] = [(root, (), frozenset())]
-    while waiting:
-        folder, parts, above = waiting.pop()
-        try:
-            status = folder.stat()
-            with os.scandir(folder) as listing:
-                entries = list(listing)
-        except OSError:
-            found.skipped["folder cannot be read"] += 1
-            found.closed.append("/".join(parts))
-            continue
-        here = status.st_dev, status.st_ino
-        if here in above:
-            found.skipped["link back to a folder above"] += 1
-            continue
-        if any(entry.name == "ledger.jsonl" for entry in entries):  # its pictures are no training images
-            found.skipped["in a run folder of sightline"] += sum(len(files) for _, _, files in os.walk(folder))
-            continue
-        found.folders.add(parts)
-        for entry in entries:
-            is_folder = _is_folder(entry)
-            reason = _reason_to_skip(entry.name, is_folder)
-            if reason:
-                found.skipped[reason] += _count_files(entry) if is_folder else 1
-            elif is_folder:
-                waiting.append((Path(entry.path), (*parts, entry.name), above | {here}))
-            else:
-                found.add(entry.path, (*parts, entry.name))
-    return found
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
-
-
-def _reason_to_skip(name: str, is_folder: bool) -> str | None:
-    system = _SYSTEM_FOLDERS if is_folder else _SYSTEM_FILES
-    if name.startswith(".") or name.lower() in system:
-        return "hidden or made by the system"
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return "name is not valid Unicode"
-    if not is_folder and os.path.splitext(name)[1].lower() not in SUFFIXES:
-        return "not an image"
-    return None
-
-
-def _count_files(entry: os.DirEntry[str]) -> int:
-    """Files below a folder that is left out; a link counts as one."""
-    return 1 if entry.is_symlink() else sum(len(files) for _, _, files in os.walk(entry.path))
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except (OSError, ValueError):  # not there, or a name that cannot be
-        return None
-
-
-def _last_change(status: os.stat_result) -> int:
-    """Of the content, or of the entry itself: another file that was moved here may be as old and as long."""
-    return max(status.st_mtime_ns, status.st_ctime_ns)
-
-
 def _scan_folder(root: Path) -> ImageTable:
-    found = _walk(root)
+    found = walk(root)
     if not found.folders:
         if (root / "ledger.jsonl").exists():
             raise DataError(f"{root} is a run folder of sightline: give the folder of images that it was trained on.")
@@ -253,7 +146,7 @@ def _scan_folder(root: Path) -> ImageTable:
         root,
         _frame(used, splits, level),
         (),
-        _counted(found.skipped),
+        counted(found.skipped),
         found=tuple(sorted({normalize("NFC", name) for name in classes})),
         told=_layout_notes(splits, left_out, found.closed),
     )
@@ -265,7 +158,7 @@ def _reason_without_label(parts: tuple[str, ...], splits: dict[str, str], level:
     return None if len(parts) > level + 1 else _NO_CLASS
 
 
-def _frame(images: list[_Image], splits: dict[str, str], level: int) -> pl.DataFrame:
+def _frame(images: list[File], splits: dict[str, str], level: int) -> pl.DataFrame:
     images.sort(key=lambda image: "/".join(image.parts))
     columns = {
         "path": ["/".join(image.parts) for image in images],
@@ -315,10 +208,6 @@ def _nothing_found(root: Path, unlabelled: int, own_split: bool, seen: set[tuple
     return f"No images were found in the {folders:,} folders of {root}; looked for {', '.join(sorted(SUFFIXES))}."
 
 
-def _counted(skipped: Counter[str]) -> dict[str, int]:
-    return {reason: n for reason, n in sorted(skipped.items()) if n}
-
-
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -339,7 +228,7 @@ def _scan_table(path: Path) -> ImageTable:
     frame = frame.with_columns(places).with_columns(_given(path, frame["split"])).select(*_SCHEMA).sort("path")
     _refuse_twice(path, frame)
     found = tuple(sorted(frame["label"].unique()))
-    return ImageTable(path.parent, frame, (), _counted(skipped), found=found)
+    return ImageTable(path.parent, frame, (), counted(skipped), found=found)
 
 
 _PLACE = {name: _SCHEMA[name] for name in ("path", "bytes", "changed", "reason")}
@@ -348,10 +237,10 @@ _PLACE = {name: _SCHEMA[name] for name in ("path", "bytes", "changed", "reason")
 def _locate(folder: Path, name: str) -> tuple[str, int, int, str | None]:
     """Path, size, time of change and what is against the file; Windows' backslashes are turned where that finds it."""
     for spelt in dict.fromkeys((name, name.replace("\\", "/"))):
-        status = _status(os.path.join(folder, spelt))
+        status = status_of(os.path.join(folder, spelt))
         if status is not None:
-            reason = None if stat.S_ISREG(status.st_mode) else _NOT_A_FILE
-            return spelt, status.st_size, _last_change(status), reason
+            reason = None if stat.S_ISREG(status.st_mode) else NOT_A_FILE
+            return spelt, status.st_size, last_change(status), reason
     return name, 0, 0, None
 
 

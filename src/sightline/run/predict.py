@@ -23,7 +23,7 @@ import polars as pl
 from sightline import files
 from sightline.classifier import UNLIKE, Answers, Classifier
 from sightline.data.images import decode
-from sightline.data.table import list_images
+from sightline.data.walk import list_images
 from sightline.errors import DataError, RunError, SettingsError
 from sightline.run.classify import check_views, classify
 from sightline.run.folder import RunFolder, refuse_among_images
