@@ -97,3 +97,24 @@ def test_doctor_says_what_it_has_and_what_it_will_do() -> None:
 def test_the_settings_page_is_up_to_date() -> None:
     made = subprocess.run([sys.executable, "-m", "sightline.config"], capture_output=True, text=True, check=True).stdout
     assert (ROOT / "docs" / "settings.md").read_text() == made, "run: python -m sightline.config > docs/settings.md"
+
+
+ENDED = """
+import os, signal, sys, time
+from pathlib import Path
+from sightline import cli
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    finally:
+        Path(sys.argv[1]).touch()
+cli.app = work
+cli.main()
+"""
+
+
+def test_sigterm_puts_away_what_was_begun_and_says_so(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDED, tmp_path / "put away"], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (143, "sightline: ended by SIGTERM.\n")
+    assert (tmp_path / "put away").exists()

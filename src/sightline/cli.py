@@ -1,7 +1,7 @@
 """The command line: each command parses, makes one call, and echoes. Heavy imports happen inside the commands.
 
 Results go to standard output, progress and notes to standard error. Exit status: 0 done; 1 a finding under --strict;
-2 something that you can mend; 130 interrupted, with the command that resumes.
+2 something that you can mend; 130 interrupted, with the command that resumes; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -376,8 +377,16 @@ def _leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
+def _ended(number: int, frame: object) -> NoReturn:
+    """SIGTERM, where training does not hear it: what was begun is put away, as after Ctrl-C."""
+    _say("sightline: ended by SIGTERM.")
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """The `sightline` command; errors that the user can mend are sentences, not tracebacks."""
+    if world() == 1:  # torchrun ends its processes at once
+        signal.signal(signal.SIGTERM, _ended)
     try:
         with together():  # an error of several processes is told once
             app()

@@ -193,7 +193,7 @@ class TrainSettings(Settings):
         "null: data.size throughout; auto: 72 for 128 pixels, 36 for 64, 20 for 24 to 32, for sightline's own networks from scratch",
     )
     images_per_epoch: Annotated[int, Field(ge=1)] | None = setting(
-        None, "an epoch shows so many images, and the next goes on from there; null: all of them", needs=["train.views_per_class"]
+        None, "an epoch shows so many images, and the next goes on from there; of train.views_per_class at most so many; null: all of them"
     )
     accumulate: int = setting(1, "batches whose gradients are added up for one step", ge=1, le=4096)
     optimizer: Literal["auto", "sgd", "adam", "adamw", "muon"] = setting(

@@ -104,6 +104,18 @@ def test_what_helpers_leave_undone_is_read_here(odd: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("few")
+def test_a_helper_imports_nothing_from_where_the_user_is(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path and Path(path) != tmp_path])
+    helpers, reader = started(monkeypatch), Reader(str(folder), SIDE, 64_000_000, None)
+    with helped(reader, 2, 42) as read:
+        assert len(read(chunks_of(folder)[0])) == 7
+        assert len(helpers) == 2
+        assert all(helper.poll() is None for helper in helpers)
+
+
+@pytest.mark.usefixtures("few")
 def test_a_map_that_cannot_be_written_is_told(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "map").touch()
     with (tmp_path / "map").open("rb") as file:

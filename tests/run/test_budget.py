@@ -19,6 +19,7 @@ from sightline.run.budget import (
     Budget,
     Cost,
     epochs_that_fit,
+    pace,
     plan_budget,
     refuse_with_budget,
     sentence,
@@ -47,6 +48,7 @@ def test_smaller_pictures_are_tried_but_not_of_small_ones() -> None:
     assert sizes_to_try(224) == (224, 168, 128)
     assert sizes_to_try(28) == (28,)
     assert sizes_to_try(48) == (48, 32)
+    assert sizes_to_try(128, 80) == (128, 96)  # pictures of 80 pixels come first
 
 
 def test_the_largest_pictures_that_leave_time_for_enough_epochs_are_taken() -> None:
@@ -55,18 +57,19 @@ def test_the_largest_pictures_that_leave_time_for_enough_epochs_are_taken() -> N
     assert plan_budget(20, COSTS, AMOUNTS).size == 72
 
 
-@given(st.floats(0, 3000), st.integers(1, 10**6), st.integers(1, 10**5), st.floats(1e-5, 1e-1))
-def test_a_plan_fits_into_the_time(left: float, shown: int, val: int, cost: float) -> None:
-    costs = [Cost(64, shown, cost / 3, cost, cost / 4), Cost(32, shown, cost / 12, cost / 4, cost / 16)]
+@given(st.floats(0, 3000), st.integers(1, 10**6), st.integers(1, 10**5), st.floats(1e-5, 1e-1), st.integers(1, 256))
+def test_a_plan_fits_into_the_time(left: float, shown: int, val: int, cost: float, batch: int) -> None:
+    batch = min(batch, shown)
+    costs = [Cost(64, shown, cost / 3, cost, cost / 4, batch), Cost(32, shown, cost / 12, cost / 4, cost / 16, batch)]
     amounts = Amounts(val, 2 * val, 5.0)
     plan = plan_budget(left, costs, amounts)
     assert FEWEST <= plan.epochs <= MOST
-    least = FEWEST * (costs[-1].train + val * costs[-1].judge) + plan.after  # one image an epoch: less there is not
+    least = FEWEST * (batch * costs[-1].train + val * costs[-1].judge) + plan.after  # one step an epoch: less there is not
     assert plan.seconds <= max(left, least) * 1.0001
     if plan.images_per_epoch is None and plan.size == 64:
         assert plan.epochs >= ENOUGH or left < plan.after
     if plan.images_per_epoch is not None:
-        assert 1 <= plan.images_per_epoch <= shown
+        assert batch <= plan.images_per_epoch < shown
         assert plan.epochs == FEWEST
 
 
@@ -93,6 +96,14 @@ def test_growing_pictures_are_reckoned_with() -> None:
     assert [cost.epoch(e, 20, 0) for e in (0, 13, 14, 16, 17, 19)] == pytest.approx([1, 1, 2.5, 2.5, 4, 4])
     assert cost.epochs(20, 0) == pytest.approx(14 * 1 + 3 * 2.5 + 3 * 4)
     assert cost.epochs(20, 0, 17) == pytest.approx(12)
+
+
+def test_the_pace_is_that_of_the_last_three_epochs_and_not_of_a_short_first_one() -> None:
+    assert pace([0, 12], 20, TEN_SECONDS, 190) is None  # it may have had to load something
+    assert pace([0, 30], 20, TEN_SECONDS, 190) == pytest.approx(3)  # too long to wait for the next
+    assert pace([0, 12, 22], 20, TEN_SECONDS, 100) == pytest.approx(1)
+    assert pace([0, 12, 22, 42], 20, TEN_SECONDS, 100) == pytest.approx(1.5)
+    assert pace([0, 99, 100, 110, 120, 130], 20, TEN_SECONDS, 100) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("path", ["train.epochs", "train.images_per_epoch", "phases"])
@@ -137,6 +148,16 @@ def test_the_epochs_of_a_recipe_do_not_count_and_that_is_told(
     assert "train.epochs=99 of the recipe does not count" in capsys.readouterr().err
     with pytest.raises(SettingsError, match=r"--budget plans train\.epochs"):
         train(photos, {"train.epochs": 99}, recipe, tmp_path / "other", budget="1s")
+
+
+def test_views_of_a_class_are_planned_too(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """Half a million views an epoch would never end."""
+    settings = ["model.name=sightline_tiny", "device.threads=1", "train.report=false", "train.tensorboard=false"]
+    photos = make_folder("photos", {"red": 40, "blue": 30})
+    result = train(photos, [*settings, "train.views_per_class=250000"], run=tmp_path / "run", budget="8s")
+    config = result.run.read_config().train
+    assert config.images_per_epoch is not None
+    assert config.images_per_epoch < 100_000
 
 
 def test_a_run_that_had_no_time_is_whole(make_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -135,6 +135,15 @@ def test_a_setting_that_nothing_reads_is_refused_before_any_work(folder: Path, t
     assert not (tmp_path / "run").exists()
 
 
+def test_pictures_grow_and_never_shrink(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"train\.first_size=17 is more than data\.size=16: pictures grow to it, so give 16 at most"):
+        train(folder, [*SMALL, "train.first_size=17"], run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(folder, [*SMALL, "train.first_size=16", "train.report=false"], run=tmp_path / "run")
+    with pytest.raises(SettingsError, match=r"train\.first_size=20 is more than"):
+        resume(tmp_path / "run", ["train.first_size=20", "train.epochs=3"])
+
+
 def test_split_settings_are_refused_where_the_folder_brings_a_whole_split(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     for i, split in enumerate(("train", "val", "test")):
         make_folder(f"own/{split}", {"red": 6, "blue": 6}, seed=i)

@@ -69,6 +69,13 @@ def test_a_second_showing_in_an_epoch_is_another_view() -> None:
     assert len(set(positions[repeats == 1].tolist())) == 30
 
 
+@pytest.mark.parametrize(("images", "each"), [(1000, 8), (24, 8), (20, 6), (3, 1), (1, 1)])
+def test_views_of_a_class_are_as_many_as_an_epoch_has_room_for(images: int, each: int) -> None:
+    way = build_sampling(TrainSettings(sampler="shuffle", views_per_class=8, images_per_epoch=images), LABELS, 0)
+    assert way is not None
+    assert Counter(LABELS[way.epoch(2)[0]].tolist()) == dict.fromkeys(np.unique(LABELS).tolist(), each)
+
+
 @pytest.mark.parametrize("sampler", ["balanced", "sqrt"])
 def test_draws_may_be_fewer_than_images(sampler: str) -> None:
     way = build_sampling(TrainSettings(sampler=sampler, views_per_class=None, images_per_epoch=7), LABELS, 0)

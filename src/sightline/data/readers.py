@@ -151,7 +151,7 @@ def _started(reader: Reader) -> Iterator[_Helper | None]:
     """A helper, until it is not needed any more; None where none can start."""
     handles = () if reader.map is None else (reader.map,)
     there = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(reader))]
+    command = [sys.executable, "-P", "-m", __name__, json.dumps(asdict(reader))]  # -P: nothing of the folder the user is in
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=handles, env=there

@@ -12,7 +12,8 @@ filled aside and renamed when whole; two builds at once are safe (the second fin
 each decodes its share into the same map. Where a store would not fit the disk budget, `PixelFiles` decodes the files each
 time: same pixels.
 
-It gives up reuse across different S, and clearing up: stores stay until the user removes them.
+It gives up reuse across different S; clearing up: stores stay until the user removes them; and finding out that a failing
+disk has changed pixels later: the length of the map is checked, its content is not.
 """
 
 from __future__ import annotations

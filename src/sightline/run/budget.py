@@ -29,6 +29,9 @@ MOST = 150
 FEWEST = 4
 """Where not even so many epochs fit, an epoch shows fewer images."""
 
+FIRST_SHARE = 0.1
+"""Of the time that is left: a first epoch under it does not say yet how long the others take."""
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LENGTHEN_UNTIL = 0.7  # of the epochs: later the learning rate has come down, and would rise again
 
@@ -58,7 +61,7 @@ class Budget:
         """
         seconds = seconds_of(text)
         if not seconds:
-            raise SettingsError(f"--budget {text} is no time: give seconds, minutes or hours, such as 90s, 10m, 1.5h or 1h30m.")
+            raise SettingsError(f"--budget '{text}' is no time: give seconds, minutes, hours or days, such as 90s, 10m, 1.5h or 1h30m.")
         return cls(seconds)
 
     def left(self) -> float:
@@ -74,6 +77,7 @@ class Cost:
         shown: images that an epoch shows.
         first, train: seconds an image that is trained on, at the size of the first epochs (`train.first_size`), and at full size.
         judge: seconds an image that is judged.
+        batch: images of a step, of which an epoch has one at least.
     """
 
     size: int
@@ -81,6 +85,7 @@ class Cost:
     first: float
     train: float
     judge: float
+    batch: int = 1
 
     def epoch(self, epoch: int, epochs: int, val: int) -> float:
         """Seconds of an epoch (from 0) of so many, judged on `val` images."""
@@ -130,9 +135,10 @@ class Deadline:
         return self.budget.left() - self.plan.after
 
 
-def sizes_to_try(size: int) -> tuple[int, ...]:
-    """The size, and two smaller ones: about three quarters and half of the side, which cost a half and a fourth."""
-    return tuple(sorted({size, *(max(32, round(size * share / 8) * 8) for share in (0.75, 0.5625) if size > 40)}, reverse=True))
+def sizes_to_try(size: int, least: int = 32) -> tuple[int, ...]:
+    """The size, and at most two smaller ones: about three quarters and half of the side, which cost a half and a fourth."""
+    smaller = {max(32, round(size * share / 8) * 8) for share in (0.75, 0.5625)} if size > 40 else set()
+    return tuple(sorted({size, *(side for side in smaller if side >= least)}, reverse=True))
 
 
 def plan_budget(left: float, costs: Sequence[Cost], amounts: Amounts) -> Plan:
@@ -153,9 +159,30 @@ def _plan(left: float, cost: Cost, amounts: Amounts) -> Plan:
     if seconds <= time_to_train:
         return Plan(cost.size, epochs, None, seconds + after, after, cost, amounts.val)
     judging = FEWEST * amounts.val * cost.judge
-    images = max(1, int((time_to_train - judging) / (seconds - judging) * cost.shown))
+    images = min(cost.shown, max(cost.batch, int((time_to_train - judging) / (seconds - judging) * cost.shown)))
     fewer = replace(cost, shown=images)
-    return Plan(cost.size, FEWEST, images, fewer.epochs(FEWEST, amounts.val) + after, after, fewer, amounts.val)
+    some = None if images == cost.shown else images
+    return Plan(cost.size, FEWEST, some, fewer.epochs(FEWEST, amounts.val) + after, after, fewer, amounts.val)
+
+
+def pace(ends: Sequence[float], planned: int, plan: Plan, left: float) -> float | None:
+    """How many times as long as planned the last epochs took, three at most, because a machine has slow moments.
+
+    Args:
+        ends: when training began, and when each epoch was over.
+        planned: epochs until now.
+        left: seconds for the others.
+
+    Returns:
+        None after a first epoch that was short: it has costs of its own (kernels, TensorBoard, the sheet of views), so the second is
+        waited for, and the first does not count then.
+    """
+    done = len(ends) - 1
+    if done == 1 and ends[1] - ends[0] < FIRST_SHARE * left:
+        return None
+    start = max(min(done - 1, 1), done - 3)
+    expected = sum(plan.cost.epoch(epoch, planned, plan.val) for epoch in range(start, done))
+    return (ends[done] - ends[start]) / expected
 
 
 def epochs_that_fit(done: int, planned: int, plan: Plan, slowness: float, left: float) -> int:

@@ -30,7 +30,7 @@ from sightline.data.pipelines import Pipeline, from_callable
 from sightline.errors import Interrupted, SettingsError, TrainingError
 from sightline.models.preprocess import Preprocess
 from sightline.models.small_maps import speed_up
-from sightline.run.budget import Deadline, epochs_that_fit
+from sightline.run.budget import Deadline, epochs_that_fit, pace
 from sightline.run.evaluate import evaluate_part
 from sightline.run.folder import RunFolder
 from sightline.run.phases import never_begun, notes_of, plan_phases, settled_phases
@@ -207,15 +207,12 @@ class Fit:
 
         def heard(row: Row) -> None:
             ended.append(time.perf_counter())
-            done, before = row["epoch"], trainer.plan.epochs
-            last = ended[-4:]  # of three epochs, because a machine has slow moments
-            expected = sum(deadline.plan.cost.epoch(e, before, deadline.plan.val) for e in range(done - len(last) + 1, done))
-            slowness = (last[-1] - last[0]) / expected
-            epochs = epochs_that_fit(done, before, deadline.plan, slowness, deadline.left())
+            before, left = trainer.plan.epochs, deadline.left()
+            slowness = pace(ended, before, deadline.plan, left)
+            epochs = before if slowness is None else epochs_that_fit(row["epoch"], before, deadline.plan, slowness, left)
             if epochs != before:
-                left = max(0.0, deadline.left())
-                pace = f"Epochs take {slowness:.0%} of the time planned, and {left:,.0f} s are left for them"
-                self.screen.say(f"{pace}: training ends with epoch {epochs}, not {before}.")
+                told = f"Epochs take {slowness:.1f} times as long as planned, and {max(0.0, left):,.0f} s are left for them"
+                self.screen.say(f"{told}: training ends with epoch {epochs}, not {before}.")
                 planned = plan_phases({**given, "train.epochs": epochs}, task)
                 trainer.replan([loop_phase(task, one) for one in planned], Plan.of(planned[0].config.train))
                 drawn.end_with(epochs, len(planned[0].order))

@@ -26,7 +26,8 @@ def fit_into(budget: Budget, fit: Fit) -> Fit:
     """The run with the size and the epochs that fit into the time, as they will be found in its ledger and config."""
     recipe, prepared, given = fit.recipe, fit.prepared, fit.given
     own = given.get("data.size", "auto") != "auto" or native_size(recipe.config.model.name) is not None
-    sizes = (recipe.size,) if own else sizes_to_try(recipe.size)
+    first = recipe.config.train.first_size
+    sizes = (recipe.size,) if own else sizes_to_try(recipe.size, first if isinstance(first, int) else 0)
     with fit.screen.step("measuring how long an epoch takes"):
         costs = [measure(size, given, recipe, prepared) for size in sizes]
     amounts = _amounts(fit)

@@ -57,13 +57,12 @@ def measure(size: int, given: Mapping[str, Any], recipe: Recipe, prepared: Prepa
             yield len(rows)
 
     judge, shown = _seconds_an_image(judged()), sum(len(positions) for positions, _ in planned.order.epoch(0))
+    batch = min(shown, planned.config.train.batch_size)
     if config.model.freeze not in ("none", ()) and planned.config.train.prefix == "on":
-        return Cost(size, shown, judge * KEPT_SHARE, judge * KEPT_SHARE, judge * KEPT_SHARE)
-    last = planned.epochs.stop - 1
-    full = _seconds_an_image(_trained(task, planned, last))
-    return Cost(
-        size, shown, full if planned.config.train.first_size is None else _seconds_an_image(_trained(task, planned, 0)), full, judge
-    )
+        return Cost(size, shown, judge * KEPT_SHARE, judge * KEPT_SHARE, judge * KEPT_SHARE, batch)
+    full = _seconds_an_image(_trained(task, planned, planned.epochs.stop - 1))
+    first = full if planned.config.train.first_size is None else _seconds_an_image(_trained(task, planned, 0))
+    return Cost(size, shown, first, full, judge, batch)
 
 
 def _trained(task: Task, planned: Planned, epoch: int) -> Iterator[int]:

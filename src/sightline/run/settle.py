@@ -17,7 +17,7 @@ from sightline.data.augment import View
 from sightline.data.batches import mean_and_std
 from sightline.data.table import ImageTable
 from sightline.device import Device, available_cores, choose
-from sightline.errors import ModelError
+from sightline.errors import ModelError, SettingsError
 from sightline.models.catalog import Built, native_size
 from sightline.models.catalog import build as build_network
 from sightline.models.freeze import freeze
@@ -92,6 +92,16 @@ def check_freeze(recipe: Recipe, phases: Sequence[Phase]) -> None:
         raise ModelError(f"model.freeze={show(first.freeze)} would keep random weights. {why} model.weights=none keeps them knowingly.")
     for phase in phases:
         freeze(recipe.built.network, phase.config.model.freeze)
+
+
+def check_first_size(size: int, phases: Sequence[Phase]) -> None:
+    """Raises SettingsError where pictures would shrink while a network is trained."""
+    for phase in phases:
+        first = phase.config.train.first_size
+        if isinstance(first, int) and first > size:
+            raise SettingsError(
+                f"train.first_size={first} is more than data.size={size}: pictures grow to it, so give {size} at most, or null."
+            )
 
 
 def class_counts(table: ImageTable) -> tuple[int, ...]:

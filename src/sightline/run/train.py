@@ -39,7 +39,7 @@ from sightline.run.prepare import Prepared, count_lines, divide, limits
 from sightline.run.progress import Screen
 from sightline.run.reopen import as_recorded, changed_images, reopen
 from sightline.run.repeats import check_repeats, follow
-from sightline.run.settle import Recipe, check_freeze, class_counts, idle_cores, read_the_rest, settle
+from sightline.run.settle import Recipe, check_first_size, check_freeze, class_counts, idle_cores, read_the_rest, settle
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import Checkpoints, State
 from sightline.training.optim import import_ahead
@@ -159,6 +159,7 @@ def _train(
             read_corrections(config.data.corrections, table)  # what is wrong with them is known before anything is done
         settled = settle(config, table)
         check_freeze(settled, phases)
+        check_first_size(settled.size, phases)
         read_the_rest(config, table)
         check_processes(table, phases)
         refuse_what_does_nothing(given, reads, class_counts(table), transform is not None)
@@ -270,6 +271,7 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
         check_freeze(replace(settled, built=replace(settled.built, weights="kept")), phases)
         read_the_rest(config, prepared.table)
         check_processes(prepared.table, phases)
+        check_first_size(settled.size, phases)
         counts = class_counts(prepared.table)
         refuse_what_does_nothing(given, reads, counts, transform is not None, only=changed)
         check_prefix(phases_of(with_remedy(given, counts)), settled.built.network, settled.size, transform is not None)

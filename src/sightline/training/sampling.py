@@ -107,9 +107,10 @@ def build_sampling(settings: TrainSettings, labels: npt.NDArray[np.int64], seed:
             f"train.sampler={sampler} and train.views_per_class={views} both say which images an epoch shows: "
             "set train.sampler=shuffle or train.views_per_class=null (or another imbalance, where that set one of them)."
         )
-    if views is not None:
-        return Sampling(labels, views, seed)
     images = settings.images_per_epoch
+    if views is not None:
+        most = views if images is None else max(1, images // len(np.unique(labels)))
+        return Sampling(labels, min(views, most), seed)
     return None if sampler == "shuffle" and images is None else Sampling(labels, sampler, seed, images)
 
 
