@@ -193,13 +193,13 @@ def epochs_that_fit(done: int, planned: int, plan: Plan, slowness: float, left: 
         slowness: seconds that epochs took, by those of the plan.
 
     Returns:
-        At least `done`. It is lengthened only while the learning rate is high, and where a tenth of the epochs more would fit;
-        it is shortened where that takes a twentieth of them, or the end is near: a machine's slow moments pass.
+        At least `done`. It is lengthened only while the learning rate is high, and where a tenth of the epochs more, two at
+        least, would fit; it is shortened where that takes a twentieth of them, or the end is near: a machine's slow moments pass.
     """
     fit = max((n for n in range(done, MOST + 1) if slowness * plan.cost.epochs(n, plan.val, done) <= left), default=done)
     if fit < planned:
         return fit if planned - fit > planned // 20 or planned - done <= 4 else planned
-    return fit if done < _LENGTHEN_UNTIL * planned and fit >= planned + max(1, planned // 10) else planned
+    return fit if done < _LENGTHEN_UNTIL * planned and fit >= planned + max(2, planned // 10) else planned
 
 
 def sentence(budget: Budget, plan: Plan, shown: int) -> str:
