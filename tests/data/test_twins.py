@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from sightline.data import candidates
 from sightline.data.twins import AT_LEAST, Twins, find_twins, likely_twins
+from sightline.data.waves import Waves, best_of_pairs, cosine
 
 Picture = Image.Image
 
@@ -228,3 +229,28 @@ def test_progress_ends_where_it_should_and_threads_are_given_back() -> None:
 def test_impossible_pairs_are_refused(first: list[int], second: list[int], similarity: list[float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Twins(np.array(first), np.array(second), np.array(similarity, dtype=np.float32))
+
+
+@pytest.mark.parametrize("crowd", [0, 60])
+def test_pairs_that_are_looked_for_in_bfloat16_first_are_the_same(monkeypatch: pytest.MonkeyPatch, crowd: int) -> None:
+    shots = [scene(seed) for seed in range(20)]
+    near = [cropped(1, 1)(noisy(shot, seed)) for seed, shot in enumerate(shots)]
+    like = [noisy(shots[0], seed) for seed in range(100, 100 + crowd)]  # too many to look at one by one
+    found = []
+    for native in (False, True):
+        monkeypatch.setattr(candidates, "has_bfloat16", lambda name, native=native: native)
+        found.append(likely_twins(Squares([*shots, *near, *like])))
+    exact, rough = found
+    assert len(exact) >= 20
+    assert pairs_of(exact) == pairs_of(rough)
+    np.testing.assert_allclose(exact.similarity, rough.similarity, rtol=0, atol=1e-6)
+
+
+def test_no_pair_is_lost_by_rounding_to_bfloat16() -> None:
+    draws = torch.Generator().manual_seed(0)
+    one = torch.nn.functional.normalize(torch.randn(2000, 71, generator=draws))
+    other = torch.nn.functional.normalize(one + 0.06 * torch.randn(2000, 71, generator=draws))
+    queries, others = Waves(one[:, :39], one[:, 39:]), Waves(other[:, :39], other[:, 39:])
+    exact = best_of_pairs([queries], others)
+    assert ((exact - cosine(queries, others).diagonal()).abs() < 1e-6).all()
+    assert (exact - cosine(queries.rounded(), others.rounded()).diagonal()).abs().max() < candidates._ROUNDING / 2

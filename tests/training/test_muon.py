@@ -11,7 +11,7 @@ from torch import nn
 from sightline.models.head import Network
 from sightline.settings import TrainSettings
 from sightline.training.checkpoint import pack_optimizer, unpack_optimizer
-from sightline.training.muon import COEFFICIENTS, ITERATIONS, Muon, orthogonal
+from sightline.training.muon import BLOCK, COEFFICIENTS, ITERATIONS, Muon, orthogonal
 from sightline.training.optim import build_optimizer, parameter_names
 
 
@@ -36,6 +36,15 @@ def test_the_rounds_are_those_of_jordan_et_al(shape: tuple[int, int]) -> None:
     for _ in range(ITERATIONS):
         x = a * x + (b * x @ x.T + c * (x @ x.T) @ (x @ x.T)) @ x
     torch.testing.assert_close(orthogonal(matrix).double(), x, rtol=0, atol=1e-3)  # the squares of the faintest are near rounding
+
+
+@pytest.mark.parametrize("rows", [2 * BLOCK, 2 * BLOCK + 10])
+def test_a_large_matrix_is_turned_in_blocks_of_its_shorter_side(rows: int) -> None:
+    matrix = torch.randn(rows, 300, generator=torch.Generator().manual_seed(0))
+    blocks = torch.cat([orthogonal(block) for block in matrix.split(BLOCK)])
+    torch.testing.assert_close(orthogonal(matrix), blocks, rtol=0, atol=1e-5)
+    torch.testing.assert_close(orthogonal(matrix.T), blocks.T, rtol=0, atol=1e-5)
+    assert torch.linalg.svdvals(blocks).max() > 1.25  # the whole would be nearer to orthogonal: blocks are not it
 
 
 def test_of_matrices_it_is_torchs_muon() -> None:

@@ -3,7 +3,9 @@
     for done, pairs in promising(glances, rows, threads): ...
 
 Up to `EXHAUSTIVE` different pictures every pair is compared. Beyond, pictures are filed by the nearest of about one in a
-thousand of them, and compared with what is filed under the `PROBES` nearest.
+thousand of them, and compared with what is filed under the `PROBES` nearest. Where the processor computes in bfloat16, all
+pairs are compared in it first, and only those that may be close again in float32: 1.9 instead of 5.4 ms for 256 pictures
+with 2,048 on one core with AVX512-BF16, the same pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import torch
 from sightline.data.align import opponent, window_places
 from sightline.data.pairs import NOBODY, NONE, Pairs, joined, laid
 from sightline.data.shelf import in_threads
-from sightline.data.waves import WINDOWS, Waves, best_cosine, best_window, cosine, waves_of
+from sightline.data.waves import WINDOWS, Waves, best_cosine, best_of_pairs, best_window, cosine, waves_of
+from sightline.device import has_bfloat16
 from sightline.randomness import stream
 
 EXHAUSTIVE = 30_000
@@ -32,6 +35,7 @@ Glances = npt.NDArray[np.uint8]  # (U, 3, 16, 16)
 
 _FLAT = 2.0  # levels of 255: a picture whose glance varies less has nothing to compare
 _CLOSE = 0.87  # cosine from which on a pair is a candidate
+_ROUNDING = 0.02  # more than a cosine in bfloat16 can be off: five roundings by 2^-9 at most
 _TIGHT = 0.97  # cosine from which on a candidate is kept beside the most alike ones, to hold a tight cluster together
 _NEAREST = 8  # candidates of a picture
 _PROMISING = 0.6  # likeness at 16x16 from which on a pair is worth a close look
@@ -68,13 +72,15 @@ def _file(waves: Waves) -> _Files:
 class _Search:
     """All that a block of pictures is compared with.
 
-    glances: of all rows; rows: the row of each different picture; lively: the numbers of those that `waves` belong to.
+    glances: of all rows; rows: the row of each different picture; lively: the numbers of those that `waves` belong to; rough:
+    these in bfloat16, where it is fast.
     """
 
     glances: torch.Tensor
     rows: torch.Tensor
     lively: torch.Tensor
     waves: Waves
+    rough: Waves | None
     files: _Files
 
     def seen(self, numbers: torch.Tensor) -> torch.Tensor:
@@ -89,7 +95,7 @@ def promising(glances: Glances, rows: Rows, threads: int) -> Iterator[tuple[int,
     if not len(lively):
         return
     waves = _all_waves(seen, where[lively], threads)
-    search = _Search(seen, where, lively, waves, _file(waves))
+    search = _Search(seen, where, lively, waves, waves.rounded() if has_bfloat16("cpu") else None, _file(waves))
     size = 1024 if len(search.files.members) == 1 else 8192
     blocks = torch.split(torch.arange(len(lively)), size)
     for at, pairs in zip(blocks, in_threads(lambda at: _searched(search, at), blocks, threads), strict=True):
@@ -114,34 +120,59 @@ def _searched(search: _Search, at: torch.Tensor) -> Pairs:
     """A block of pictures with all others."""
     pictures = opponent(search.seen(search.lively[at]))
     queries = [waves_of(pictures, window) for window in WINDOWS]
-    return _laid_over(search, queries, at, _candidates(queries, at, search.waves, search.files))
+    return _laid_over(search, queries, at, _candidates(queries, at, search))
 
 
-def _candidates(queries: list[Waves], at: torch.Tensor, waves: Waves, files: _Files) -> torch.Tensor:
+def _candidates(queries: list[Waves], at: torch.Tensor, search: _Search) -> torch.Tensor:
     """(M, 2) of each query (its place in the block) the pictures most like it."""
-    nearest = files.nearest(queries)
+    nearest = search.files.nearest(queries)
     found = []
-    for file, members in enumerate(files.members):
+    for file, members in enumerate(search.files.members):
         asking = (nearest == file).any(1).nonzero()[:, 0]
         for some in torch.split(asking, 256):
             own = [query[some] for query in queries]
+            rough = None if search.rough is None else [query.rounded() for query in own]
             for part in torch.split(members, 2048):
-                own_at, part_at, cosine = _hits(own, waves[part], at[some], part)
-                found.append((some[own_at], part[part_at], cosine))
+                hits = None
+                if rough is not None and search.rough is not None:
+                    hits = _rough_hits(own, search.waves, rough, search.rough[part], at[some], part)
+                own_at, other, cosine = hits or _hits(own, search.waves[part], at[some], part)
+                found.append((some[own_at], other, cosine))
     query, other, cosine = (torch.cat(column) for column in zip(*found, strict=True)) if found else (torch.zeros(0),) * 3
     return _most_alike(query, other, cosine)
 
 
-def _hits(queries: list[Waves], others: Waves, own: torch.Tensor, members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where a query is close to another: query, other, cosine; of a crowd only the nearest, and the first that is tight."""
+Hits = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (M,) query, the number of the other, cosine
+
+
+def _hits(queries: list[Waves], others: Waves, own: torch.Tensor, members: torch.Tensor) -> Hits:
+    """Where a query is close to another; of a crowd only the nearest, and the first that is tight."""
     best = best_cosine(queries, others)
     best.masked_fill_(own[:, None] == members, -1.0)
     query, other = (best > _CLOSE).nonzero(as_tuple=True)
-    if len(query) > len(own) * (_NEAREST + 1):
+    if _is_crowd(query, own):
         keep = torch.zeros_like(best, dtype=torch.bool).scatter_(1, best.topk(min(_NEAREST, best.shape[1])).indices, True)
         keep.scatter_(1, (best > _TIGHT).to(torch.uint8).argmax(1, keepdim=True), True)
         query, other = (keep & (best > _CLOSE)).nonzero(as_tuple=True)
-    return query, other, best[query, other]
+    return query, members[other], best[query, other]
+
+
+def _rough_hits(
+    queries: list[Waves], waves: Waves, rough_queries: list[Waves], rough: Waves, own: torch.Tensor, members: torch.Tensor
+) -> Hits | None:
+    """The same, all pairs in bfloat16 and those that may be close in float32; None where these are a crowd."""
+    query, other = (best_cosine(rough_queries, rough) > _CLOSE - _ROUNDING).nonzero(as_tuple=True)
+    query, other = (side[own[query] != members[other]] for side in (query, other))
+    if _is_crowd(query, own):
+        return None
+    other = members[other]
+    best = best_of_pairs([wave[query] for wave in queries], waves[other])
+    close = best > _CLOSE
+    return query[close], other[close], best[close]
+
+
+def _is_crowd(hits: torch.Tensor, own: torch.Tensor) -> bool:
+    return len(hits) > len(own) * (_NEAREST + 1)
 
 
 def _most_alike(query: torch.Tensor, other: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:

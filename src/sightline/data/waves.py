@@ -37,6 +37,10 @@ class Waves:
     def __getitem__(self, at: torch.Tensor | slice) -> Waves:
         return Waves(self.even[at], self.odd[at])
 
+    def rounded(self) -> Waves:
+        """In bfloat16."""
+        return Waves(self.even.to(torch.bfloat16), self.odd.to(torch.bfloat16))
+
 
 def _cosines(low: float, high: float, count: int) -> torch.Tensor:
     """(count, 16): the first discrete cosines of a window of the side, from 0 to 1; pixels at its edges count in part."""
@@ -80,6 +84,11 @@ def best_cosine(windows: list[Waves], others: Waves) -> torch.Tensor:
     for window in windows[1:]:
         torch.maximum(best, cosine(window, others), out=best)
     return best
+
+
+def best_of_pairs(queries: list[Waves], others: Waves) -> torch.Tensor:
+    """(M,) the highest cosine of any window of each query and its other."""
+    return torch.stack([(query.even * others.even).sum(1) + (query.odd * others.odd).sum(1).abs() for query in queries]).amax(0)
 
 
 def best_window(queries: list[Waves], others: Waves) -> tuple[torch.Tensor, torch.Tensor]:
