@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -73,6 +76,23 @@ def test_a_convolution_is_the_matrix_of_its_filters_in_any_memory_order() -> Non
         conv.grad = gradient.view(8, 4, 3, 3).to(memory_format=order)
         Muon([{"params": [conv], "matrices": True, "weight_decay": 0.0}], lr=0.1).step()
         torch.testing.assert_close(conv.flatten(1), flat)
+
+
+def test_it_is_made_and_steps_without_torchs_compiler() -> None:
+    code = """
+        import sys, torch
+        from sightline.training.muon import Muon
+        weights = [torch.nn.Parameter(torch.ones(4, 4)) for _ in range(2)]
+        groups = [{"params": weights[:1], "matrices": True, "weight_decay": 0.1}, {"params": weights[1:], "matrices": False}]
+        optimizer = Muon(groups, lr=0.1, fused=True)
+        for weight in weights:
+            weight.grad = torch.ones(4, 4)
+        optimizer.step()
+        assert weights[1][0, 0] < 0.95
+        print("torch._dynamo" in sys.modules)
+    """
+    told = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
 
 
 def network() -> Network:

@@ -66,11 +66,24 @@ def _factor(square: torch.Tensor) -> torch.Tensor:
     return factor
 
 
+# torch's optimizers import its compiler (0.7 to 2.4 s of a processor) to say that making them is not to be compiled, and in each step
+# to say the same of it. These are the functions under what says so; where torch hides them otherwise, it imports as before.
+
+_ADAMW_STEP: Callable[..., Any] = getattr(torch.optim.AdamW.step, "__wrapped__", torch.optim.AdamW.step)
+
+
+def _leave_the_compiler_out() -> None:
+    made = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
+    if made is not None and not hasattr(made, "__dynamo_disable"):
+        made.__dynamo_disable = made
+
+
 class Muon(torch.optim.AdamW):
     """AdamW, but for groups with `matrices`, whose parameters are of two or more dimensions."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, **adamw: Any) -> None:
         """Other words are AdamW's, for the other groups."""
+        _leave_the_compiler_out()
         super().__init__(list(groups), lr=lr, **adamw)
 
     @torch.no_grad()
@@ -84,7 +97,7 @@ class Muon(torch.optim.AdamW):
                         self._turn(weight, group["lr"], group["weight_decay"], failed)
         self.param_groups = [group for group in groups if not group["matrices"]]
         try:
-            return super().step(closure)
+            return _ADAMW_STEP(self, closure)
         finally:
             self.param_groups = groups
 
