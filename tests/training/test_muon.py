@@ -88,6 +88,8 @@ def test_it_is_made_and_steps_without_torchs_compiler() -> None:
         for weight in weights:
             weight.grad = torch.ones(4, 4)
         optimizer.step()
+        optimizer.zero_grad()
+        optimizer.state_dict()
         assert weights[1][0, 0] < 0.95
         print("torch._dynamo" in sys.modules)
     """

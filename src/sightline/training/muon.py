@@ -66,16 +66,17 @@ def _factor(square: torch.Tensor) -> torch.Tensor:
     return factor
 
 
-# torch's optimizers import its compiler (0.7 to 2.4 s of a processor) to say that making them is not to be compiled, and in each step
-# to say the same of it. These are the functions under what says so; where torch hides them otherwise, it imports as before.
+# torch's optimizers import its compiler (0.7 to 2.4 s of a processor) to say of a few methods, and in each step, that they are not to be
+# compiled. These are the functions under what says so; where torch hides them otherwise, it imports as before.
 
 _ADAMW_STEP: Callable[..., Any] = getattr(torch.optim.AdamW.step, "__wrapped__", torch.optim.AdamW.step)
 
 
 def _leave_the_compiler_out() -> None:
-    made = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
-    if made is not None and not hasattr(made, "__dynamo_disable"):
-        made.__dynamo_disable = made
+    for name in ("add_param_group", "zero_grad", "state_dict"):
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None and not hasattr(method, "__dynamo_disable"):
+            method.__dynamo_disable = method
 
 
 class Muon(torch.optim.AdamW):
