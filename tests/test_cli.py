@@ -90,7 +90,7 @@ def test_models_and_settings_are_listed() -> None:
 def test_doctor_says_what_it_has_and_what_it_will_do() -> None:
     said = run("doctor")
     assert said.returncode == 0
-    for word in ("device", "precision", "threads", "pixel store", "pretrained", "versions"):
+    for word in ("device", "precision", "threads", "views", "pixel store", "pretrained", "versions"):
         assert re.search(rf"^{word}", said.stdout, re.MULTILINE)
 
 

@@ -133,8 +133,8 @@ def has_bfloat16(name: str) -> bool:
     return False
 
 
-def environment(device: Device) -> dict[str, Any]:
-    """What the run depends on outside of its settings: versions, machine, device, command."""
+def environment(device: Device, **more: str) -> dict[str, Any]:
+    """What the run depends on outside of its settings: versions, machine, device, command, and what rooms below this one know."""
     names = ("sightline", "torch", "torchvision", "timm", "numpy", "pillow", "polars", "scikit-learn")
     record: dict[str, Any] = {
         "python": platform.python_version(),
@@ -145,6 +145,7 @@ def environment(device: Device) -> dict[str, Any]:
         "processor": processor_name(),
         "command": sys.argv,
         "git": _git_commit(),
+        **more,
     }
     if device.torch_device.type == "cuda":
         record["gpu"] = torch.cuda.get_device_name(device.torch_device)

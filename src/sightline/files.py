@@ -237,7 +237,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def cache_folder() -> Path:
-    """Where pixel stores live: $SIGHTLINE_CACHE, else $XDG_CACHE_HOME/sightline, else ~/.cache/sightline."""
+    """Where pixel stores and compiled C live: $SIGHTLINE_CACHE, else $XDG_CACHE_HOME/sightline, else ~/.cache/sightline."""
     own = os.environ.get("SIGHTLINE_CACHE")
     if own:
         return Path(own).expanduser()

@@ -7,6 +7,9 @@ Draws come from (seed, "augment", epoch, image key) alone, so a batch does not d
 where a run was resumed. All geometry is one resample, all colour one matrix; what is erased follows. Colour operations
 have a fixed order (brightness, contrast, saturation, hue, grey); torchvision's ColorJitter shuffles it.
 
+Training views of upright pictures on a processor are made by compiled C where there is a compiler (upright.py), all others by
+torch: those of the policy "none" too, which are what evaluation sees, bit for bit.
+
 The policy "trivial" is TrivialAugment (Mueller and Hutter 2021, the "wide" ranges): one operation an image. It gives up
 what neither matrix can say (posterize, solarize, sharpness, autocontrast, equalize), draws strengths from the whole range
 instead of 31 steps, and shears about the centre instead of the upper left corner.
@@ -21,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sightline.data import colour, geometry
+from sightline.data import colour, geometry, upright
 from sightline.data.erase import erase
 from sightline.data.policy import POLICIES, Policy
 from sightline.randomness import uniform
@@ -109,7 +112,7 @@ def training_views(
     draws = uniform(seed, "augment", epoch, stored.keys, 17)
     matrices = _matrices(stored.extents, draws, policy, view.fit)
     colours = colour.normalise(view.mean, view.std) @ _colours(draws, policy)
-    render = _render_apart if policy.trivial else _render
+    render = _render_apart if policy.trivial else _render_fast
     views = render(stored, view, matrices, colours, policy, precision)
     return erase(views, uniform(seed, "erase", epoch, stored.keys, 6), policy.erase) if policy.erase else views
 
@@ -118,8 +121,7 @@ def _render(
     stored: Stored, view: View, matrices: geometry.Floats, colours: colour.Floats, policy: Policy, precision: torch.dtype
 ) -> torch.Tensor:
     """The views that (B, 2, 3) `matrices` and (B, 5, 5) `colours` describe, channels last in memory, as networks want them."""
-    device, size, batch = stored.pixels.device, view.size, len(matrices)
-    fill = view.grey if view.fit == "letterbox" or policy.fill == "constant" else None
+    device, size, batch, fill = stored.pixels.device, view.size, len(matrices), _fill(view, policy)
     step = max(1, _PART // (3 * size**2)) if device.type == "cpu" else batch
     views = torch.empty((batch, 3, size, size), dtype=precision, device=device, memory_format=torch.channels_last)
     for part, x in geometry.resampled(stored.pixels, stored.extents, matrices, size, fill, precision, step):
@@ -129,17 +131,34 @@ def _render(
     return views
 
 
+def _fill(view: View, policy: Policy) -> geometry.Fill:
+    """The colour of what lies outside of a picture; None: its mirror image."""
+    return view.grey if view.fit == "letterbox" or policy.fill == "constant" else None
+
+
+def _render_fast(
+    stored: Stored, view: View, matrices: geometry.Floats, colours: colour.Floats, policy: Policy, precision: torch.dtype
+) -> torch.Tensor:
+    """As `_render`, but compiled where that can be. bfloat16 is rounded once, at the end, not in the products too."""
+    can = stored.pixels.device.type == "cpu" and precision in upright.PRECISIONS and upright.upright(matrices)
+    make = upright.kernel() if can and policy != POLICIES["none"] else None
+    if make is None:
+        return _render(stored, view, matrices, colours, policy, precision)
+    limits = colour.limits(view.mean, view.std) if policy.colours else upright.ANY
+    return make(stored.pixels, stored.extents, matrices, colours, view.size, _fill(view, policy), limits, precision)
+
+
 def _render_apart(
     stored: Stored, view: View, matrices: geometry.Floats, colours: colour.Floats, policy: Policy, precision: torch.dtype
 ) -> torch.Tensor:
-    """As `_render`, upright and turned images apart: each has its own way through `geometry.resample`, whatever the others are."""
+    """As `_render_fast`, upright and turned images apart: each has its own way through the resample, whatever the others are."""
     turned, device = (matrices[:, 0, 1] != 0) | (matrices[:, 1, 0] != 0), stored.pixels.device
     views = torch.empty((len(matrices), 3, view.size, view.size), dtype=precision, device=device, memory_format=torch.channels_last)
     for places in (np.flatnonzero(~turned), np.flatnonzero(turned)):
         if len(places):
             at = torch.from_numpy(places).to(device)
             part = Stored(stored.pixels.index_select(0, at), stored.extents[places], stored.keys[places])
-            views.index_copy_(0, at, _render(part, view, matrices[places], colours[places], policy, precision))
+            views.index_copy_(0, at, _render_fast(part, view, matrices[places], colours[places], policy, precision))
     return views
 
 

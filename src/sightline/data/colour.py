@@ -83,8 +83,14 @@ def apply(views: torch.Tensor, matrices: Floats) -> torch.Tensor:
     return torch.baddbmm(shift, m[:, :, :3], flat).view(batch, 3, height, width)
 
 
+def limits(mean: Triple, std: Triple) -> tuple[list[float], list[float]]:
+    """Lowest and highest normalised value of each channel: what colours in [0, 255] can give."""
+    pairs = list(zip(mean, std, strict=True))
+    return [-m / s for m, s in pairs], [(1 - m) / s for m, s in pairs]
+
+
 def clip(views: torch.Tensor, mean: Triple, std: Triple) -> torch.Tensor:
-    """Normalised views, in place, brought back to what colours in [0, 255] can give."""
-    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
-        views[:, channel].clamp_(-m / s, (1 - m) / s)
+    """Normalised views, in place, brought back to their limits."""
+    for channel, (lowest, highest) in enumerate(zip(*limits(mean, std), strict=True)):
+        views[:, channel].clamp_(lowest, highest)
     return views

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sightline import files
+from sightline.data.upright import standing
 from sightline.device import choose, environment
 from sightline.settings import DeviceSettings
 
@@ -22,13 +23,14 @@ from sightline.settings import DeviceSettings
 def diagnose() -> dict[str, Any]:
     """Device, precision, threads, memory, disk, versions, and whether the hub can be reached."""
     device = choose(DeviceSettings())
-    record = environment(device)
+    record = environment(device, views=standing(device.torch_device))
     cache = files.cache_folder()
     return {
         "device": record["device"],
         "gpu": record.get("gpu"),
         "processor": record["processor"],
         "cores": record["cores"],
+        "views": record["views"],
         "memory_gb": _memory_gb(),
         "cache": str(cache),
         "cache_free_gb": round(shutil.disk_usage(_existing(cache)).free / 1e9, 1),
@@ -49,6 +51,7 @@ def diagnosis_table(found: dict[str, Any]) -> str:
         "device": f"{device['name']} ({kind})",
         "precision": f"{device['precision']} ({why})",
         "threads": f"{device['threads']} of {found['cores']} cores that this process may use",
+        "views": found["views"],
         "memory": f"{found['memory_gb']} GB" if found["memory_gb"] else "unknown",
         "pixel store": _store_line(found),
         "pretrained": _hub_line(found),

@@ -22,6 +22,7 @@ from torch import nn
 from sightline import files, processes
 from sightline.config import Config, Phase
 from sightline.data.batches import Batch, Order, TrainBatches, plain_batches, view_numbers
+from sightline.data.upright import standing
 from sightline.device import Device
 from sightline.errors import SettingsError
 from sightline.models.freeze import Frozen
@@ -184,7 +185,7 @@ def _features(
         model=f"{config.model.name} {config.model.drop_path}",
         words=str(config.model.freeze),
         view=task.view,
-        policy=None if batches is None else batches.policy,
+        policy=None if batches is None else (batches.policy, processes.from_main(lambda: standing(task.device.torch_device))),
         views=views,
         seed=config.train.seed,
         precision=task.device.precision,

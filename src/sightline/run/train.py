@@ -25,6 +25,7 @@ from sightline.config import Config, Phase, build, gather, may_change, phases_of
 from sightline.data.corrections import read_corrections
 from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
+from sightline.data.upright import compile_ahead, standing
 from sightline.device import environment
 from sightline.errors import RunError, SettingsError
 from sightline.run.audit import audit_prepared
@@ -167,6 +168,7 @@ def _train(
         opened = processes.from_main(lambda: RunFolder.create(run, Path(folder)))
         with opened.goes_on_by_resume(), opened.locked():
             import_ahead()  # while images are decoded
+            compile_ahead(settled.device.torch_device)
             source = str(Path(folder).expanduser().resolve())
             opened.note("started", folder=source, given=given, transform=_name(transform), passed_over=table.skipped, **_our_job())
             decoded = open_pixels(table, settled.side, limits(settled.config), screen.counter("decoding"))
@@ -213,7 +215,7 @@ def _divided(opened: RunFolder, decoded: tuple[ImageTable, Pixels], config: Conf
 
 def _looked_at(opened: RunFolder, prepared: Prepared, settled: Recipe, screen: Screen) -> tuple[str, ...]:
     """What the user should know of the images; the environment and the audit are written."""
-    files.write_json(opened.environment, environment(settled.device))
+    files.write_json(opened.environment, environment(settled.device, views=standing(settled.device.torch_device)))
     notes = (*settled.built.notes, *count_lines(prepared))
     for line in (*notes, *idle_cores(settled)):
         screen.say(line)

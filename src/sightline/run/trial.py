@@ -25,6 +25,7 @@ from sightline.data.batches import mean_and_std
 from sightline.data.split import Split, choosing_folds
 from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
+from sightline.data.upright import standing
 from sightline.device import environment
 from sightline.errors import StudyError
 from sightline.evaluation.calibration import softmax
@@ -151,7 +152,7 @@ class Bench:
             run.note("resumed", changed={}, epoch=0, given=given, images=[])
         else:
             run.note("started", folder=str(self.source.expanduser().resolve()), given=given, transform=None)
-            files.write_json(run.environment, environment(settled.device))
+            files.write_json(run.environment, environment(settled.device, views=standing(settled.device.torch_device)))
             self._lay_images(run, prepared if fold else None)
         return Fit(run, given, reads, settled, prepared, screen, None, listen)
 
