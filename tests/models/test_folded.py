@@ -6,20 +6,26 @@ import copy
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrizations
 
+from sightline.device import Device
 from sightline.models.catalog import build
 from sightline.models.evaluating import evaluating
+from sightline.models.explain import heat_maps, map_layer
+from sightline.models.features import features_of
 from sightline.models.folded import folded
 from sightline.models.head import Network
 from sightline.models.small_maps import speed_up
 from sightline.settings import ModelSettings
 
 N = TypeVar("N", bound=nn.Module)
+
+CPU = Device("cpu", "float32", 1, True)
 
 
 def pictures(side: int, count: int = 3) -> torch.Tensor:
@@ -148,6 +154,21 @@ def test_the_same_weights_give_the_same_network() -> None:
     one, other = folded(network, pictures(32, 1)), folded(again, pictures(32, 1))
     with torch.no_grad():
         assert torch.equal(one(pictures(32)), other(pictures(32)))
+
+
+@pytest.mark.parametrize(("name", "side"), [("sightline_small", 32), ("resnet18", 128), ("efficientnet_b0", 128)])
+def test_features_and_heat_maps_are_the_same(name: str, side: int) -> None:
+    network = made(name, side, negative=False)
+    found = folded(network, pictures(side, 1))
+    assert isinstance(found, Network)
+    images, classes = pictures(side), np.array([0, 1, 2])
+    expected = features_of(network, [images], CPU)
+    np.testing.assert_allclose(features_of(found, [images], CPU), expected, atol=1e-5 * float(np.abs(expected).max()))
+    layer = map_layer(network, images, CPU)
+    assert map_layer(found, images, CPU) == layer
+    heat = heat_maps(network, images, classes, CPU, layer)
+    assert heat.any()
+    np.testing.assert_allclose(heat_maps(found, images, classes, CPU, layer), heat, atol=1e-4 * float(heat.max()))
 
 
 # ---- odd ones --------------------------------------------------------------------------------------------------------
