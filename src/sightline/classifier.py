@@ -7,7 +7,8 @@
 
 A folder with `model.safetensors` and `model.json` is all it needs. The JSON holds a digest of the weights, and nothing
 in either file can run code. What was trained is what is used: the decoder, the preprocessing and the order of classes
-are those of the training run.
+are those of the training run. The files hold the weights as they were trained; whatever answers, the run that chooses
+thresholds and judges or a classifier that was loaded, asks the same `answering` network, made from them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +35,7 @@ from sightline.evaluation.conformal import PredictionSets
 from sightline.evaluation.novelty import Novelty
 from sightline.models.catalog import rebuild
 from sightline.models.features import class_layer, listening
+from sightline.models.folded import folded
 from sightline.models.head import Network
 from sightline.models.inference import logits_of
 from sightline.models.preprocess import Preprocess
@@ -75,7 +78,7 @@ class Classifier:
     """A trained network and all that it needs.
 
     Attributes:
-        network: (B, 3, S, S) -> (B, K), in evaluation mode, on `device`.
+        network: (B, 3, S, S) -> (B, K), in evaluation mode, on `device`; its weights no longer change.
         spec: what `models.catalog.rebuild` needs to make the network again.
         temperature: logits are divided by it before the softmax (Guo et al. 2017).
         about: where it comes from; free facts for people.
@@ -114,6 +117,13 @@ class Classifier:
         return (
             f"Classifier({self.spec.get('name')}, {len(self.classes)} classes, {self.preprocess.view.size} pixels, on {self.device.name})"
         )
+
+    @cached_property
+    def answering(self) -> nn.Module:
+        """The network that is asked: `network`, its batch norms folded where they can be (see `models.folded`)."""
+        side, device = self.preprocess.view.size, self.device
+        example = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        return folded(self.network, example.to(device.torch_device).to(memory_format=device.memory_format))
 
     def predict(self, paths: Sequence[str | Path]) -> list[str]:
         """The likeliest class of each file; see `predict_proba` for the errors."""
@@ -201,7 +211,7 @@ class Classifier:
 
     def logits(self, batches: Iterable[torch.Tensor]) -> npt.NDArray[np.float32]:
         """(N, K) of batches of views, as `models.inference.logits_of`, the shift added."""
-        found = logits_of(self.network, batches, self.device)
+        found = logits_of(self.answering, batches, self.device)
         return found if self.shift is None or not len(found) else found + np.array(self.shift, dtype=np.float32)
 
     def scored(self, batches: Iterable[torch.Tensor], views: int = 1) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64] | None]:
@@ -213,7 +223,7 @@ class Classifier:
         if self.novelty is None:
             return self.logits(batches), None
         novelty, distances = self.novelty, []
-        with listening(cast(Network, self.network)) as heard:
+        with listening(cast(Network, self.answering)) as heard:
 
             def drained() -> Iterator[torch.Tensor]:
                 for batch in batches:

@@ -18,14 +18,22 @@ from PIL import Image
 
 import sightline
 from sightline.classifier import Classifier
+from sightline.data.batches import plain_batches
+from sightline.device import choose
 from sightline.errors import DataError, RunError, SettingsError, UnreadableImage
 from sightline.evaluation.conformal import PredictionSets
 from sightline.evaluation.novelty import Novelty
 from sightline.evaluation.predictions import Predictions
 from sightline.models.features import features_of, listening
+from sightline.models.inference import EVAL_BATCH
 from sightline.run.evaluate import evaluate
 from sightline.run.predict import check_places, find_inputs, predict
+from sightline.run.reopen import reopen
+from sightline.run.stages import plain_logits
+from sightline.run.task import Task
+from sightline.run.thresholds import choose_thresholds
 from sightline.run.train import train
+from sightline.settings import DeviceSettings
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +59,42 @@ def test_predicting_from_files_gives_what_evaluation_from_the_store_gave(trained
     kept = Predictions.load(run / "evaluation" / "test" / "predictions.parquet")
     found = Classifier.load(run).predict_proba([folder / path for path in kept.ids])
     np.testing.assert_allclose(found, kept.probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_folded_network_chooses_judges_and_is_loaded(
+    tmp_path: Path, write_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Bit for bit: the thresholds' logits, the figures of training, and those of the classifier in its folder."""
+    asked: list[Any] = []
+
+    def heard(task: Task, shift: Any) -> Any:
+        asked.append((task.network, plain_logits(task)))
+        return choose_thresholds(task, shift)
+
+    monkeypatch.setattr("sightline.run.fit.choose_thresholds", heard)
+    folder = write_images(tmp_path / "photos", {"blue": 20, "green": 20})
+    words = ["model.name=simpsons_residual", "train.epochs=1", f"device.precision={precision}", "device.threads=1"]
+    run = train(folder, [*words, "train.tensorboard=false"], run=tmp_path / "run").run
+    kept = Predictions.load(run.evaluation("val") / "predictions.parquet")
+    loaded = Classifier.load(run.root, choose(DeviceSettings(precision=precision, threads=1)))
+    ((network, logits),) = asked
+    for one in (network, loaded.answering):
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in one.modules())
+    prepared = reopen(run, run.read_config())
+    batches = plain_batches(prepared.pixels, prepared.split.rows("val"), loaded.preprocess.view, EVAL_BATCH, torch.device("cpu"))
+    found = loaded.logits(batches)
+    assert np.array_equal(found, logits)
+    assert np.array_equal(loaded.probabilities(found), kept.probabilities)
+
+
+def test_the_files_hold_the_weights_as_they_were_trained(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run = trained
+    before = (run / "classifier" / "model.safetensors").read_bytes()
+    classifier = Classifier.load(run)
+    assert len(classifier.answering.state_dict()) < len(classifier.network.state_dict())
+    classifier.save(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == before
 
 
 def test_the_classifier_folder_alone_will_do_wherever_it_is(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -119,7 +163,7 @@ NARROW = PredictionSets(0.9, (0.0, 0.0, 0.0), (False,) * 3, 40)  # the likeliest
 def with_thresholds(run: Path, place: Path, sets: PredictionSets | None, threshold: float | None) -> Path:
     """A copy of the classifier with these; novelty measures the energy alone, as every direction is as far."""
     classifier = replace(Classifier.load(run), sets=sets, novelty=None)
-    width = features_of(classifier.network, [torch.zeros(1, 3, 16, 16)], classifier.device).shape[1]  # type: ignore[arg-type]
+    width = features_of(classifier.answering, [torch.zeros(1, 3, 16, 16)], classifier.device).shape[1]  # type: ignore[arg-type]
     if threshold is not None:
         novelty = Novelty(threshold, 0.95, 40, (0.0, 1.0), (5.0, 6.0), np.ones((3, width), dtype=np.int16))
         classifier = replace(classifier, novelty=novelty)
@@ -239,7 +283,7 @@ def test_batches_are_scored_each_with_its_own_features(trained: tuple[Path, Path
     folder, run = trained
     pictures = sorted(folder.rglob("*.png"))[::9]
     plain = replace(Classifier.load(run), sets=None, novelty=None)
-    with listening(plain.network) as heard:  # type: ignore[arg-type]
+    with listening(plain.answering) as heard:  # type: ignore[arg-type]
         logits = plain.classify(pictures).logits
     directions = np.random.default_rng(0).integers(-99, 99, (3, heard.width)).astype(np.int16)
     novelty = Novelty(0.0, 0.95, 40, (0.0, 1e9), (0.0, 1.0), directions)

@@ -146,7 +146,7 @@ def sampled(rows: npt.NDArray[np.int64], limit: int, seed: int) -> npt.NDArray[n
 
 def _asked(classifier: Classifier, pixels: Pixels, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     """Features (n, D) and calibrated probabilities (n, K), of one pass."""
-    network = classifier.network
+    network = classifier.answering
     if not isinstance(network, Network):
         raise ModelError("Only networks of trunk and head have features that can be drawn.")
     with listening(network) as heard:

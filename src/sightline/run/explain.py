@@ -136,7 +136,7 @@ def _strips(
     classifier: Classifier, prepared: Prepared, rows: npt.NDArray[np.int64], predictions: Predictions, chosen: npt.NDArray[np.int64]
 ) -> tuple[MapLayer, list[Picture], list[list[bool]]]:
     """Each picture beside its heat maps, and whether a map has no heat at all."""
-    network, view, device = classifier.network, classifier.preprocess.view, classifier.device
+    network, view, device = classifier.answering, classifier.preprocess.view, classifier.device
     if not isinstance(network, Network):
         raise ModelError("Heat maps are defined for networks of trunk and head only.")
     assert predictions.labels is not None

@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from sightline.config import Config, show, to_yaml
 from sightline.data.albumentations_file import load_albumentations
 from sightline.data.pipelines import Pipeline, from_callable
 from sightline.errors import Interrupted, SettingsError, TrainingError
+from sightline.models.head import Network
 from sightline.models.preprocess import Preprocess
 from sightline.models.small_maps import speed_up
 from sightline.run.budget import Deadline, epochs_that_fit, pace
@@ -223,29 +224,19 @@ class Fit:
     def _classifier(self, task: Task, config: Config, shift: npt.NDArray[np.float32] | None) -> Classifier:
         """Fits the temperature and the thresholds on val, and saves the classifier."""
         prepared, recipe = self.prepared, self.recipe
-        task.network.eval()
-        found = choose_thresholds(task, shift)
+        preprocess = Preprocess(task.view, recipe.side, config.data.max_pixels)
+        added = None if shift is None else tuple(float(value) for value in shift)
+        plain = Classifier(task.network.eval(), recipe.built.spec, preprocess, prepared.classes, 1.0, task.device, {}, added)
+        found = choose_thresholds(replace(task, network=cast(Network, plain.answering)), shift)
         for note in found.notes:
             self.screen.say(note)
-        preprocess = Preprocess(task.view, recipe.side, config.data.max_pixels)
         about = {
             "run": self.folder.root.name,
             "model": config.model.name,
             "trained_on": int((prepared.split.part == "train").sum()),
             "temperature_note": found.temperature.note,
         }
-        classifier = Classifier(
-            task.network,
-            recipe.built.spec,
-            preprocess,
-            prepared.classes,
-            found.temperature.value,
-            task.device,
-            about,
-            None if shift is None else tuple(float(value) for value in shift),
-            found.sets,
-            found.novelty,
-        )
+        classifier = replace(plain, temperature=found.temperature.value, about=about, sets=found.sets, novelty=found.novelty)
         if processes.is_main():
             classifier.save(self.folder.classifier)
         return classifier
