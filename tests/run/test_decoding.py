@@ -15,5 +15,7 @@ def test_the_central_square_of_a_4_to_3_picture_keeps_its_pixels() -> None:
 
 
 def test_what_decodes_needs_no_torch() -> None:
-    code = "import sys, sightline.data.store, sightline.data.table, sightline.run.decoding; print('torch' in sys.modules)"
+    code = (
+        "import sys, sightline.data.store, sightline.data.table, sightline.run.decoding, sightline.run.ahead; print('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
