@@ -198,7 +198,7 @@ def test_it_ends_with_a_command_that_is_killed(long: Path, tmp_path: Path) -> No
 
 def test_it_stands_still_while_something_is_measured(long: Path) -> None:
     with decoding_ahead(str(long), SMALL, None) as ahead:
-        wait_for(lambda: len(running()) == 1 + limits(Config()).workers)
+        wait_for(scratch)
         with ahead.paused():
             wait_for(lambda: set(map(state, running())) == {"T"})
         wait_for(lambda: "T" not in set(map(state, running())))

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
 from sightline import processes
@@ -93,7 +93,9 @@ def _decode(folder: str, words: Sequence[str], recipe: str | None) -> None:
     if config.data.size == "auto" and not config.model.name.startswith("sightline_"):
         return
     table = scan(folder)
-    decode_all(table, store_size(config, choose_size(config, table, None)), limits(config), _say)
+    allowed = limits(config)
+    allowed = replace(allowed, workers=min(allowed.workers, available_cores() - 1))  # one core is torch's
+    decode_all(table, store_size(config, choose_size(config, table, None)), allowed, _say)
 
 
 def _say(done: int, whole: int) -> None:
