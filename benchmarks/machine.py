@@ -8,7 +8,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from sightline.device import available_cores, processor_name
+from sightline.device import processor_name
+from sightline.threads import available_cores
 
 PACKAGES = ("sightline", "torch", "torchvision", "timm", "numpy", "pillow", "polars", "albumentations", "kornia", "fastai", "lightning")
 PACKAGES += ("ultralytics", "onnxruntime", "imagehash", "imagededup", "cleanvision")

@@ -100,7 +100,8 @@ def steps(place: Path, settings: list[str]) -> dict[str, Any]:
     from sightline.data.split import make_split
     from sightline.data.store import open_pixels
     from sightline.data.table import scan
-    from sightline.run.prepare import divide, limits
+    from sightline.run.decoding import limits
+    from sightline.run.prepare import divide
     from sightline.run.train import train
 
     config, images, seen = Config.load(None, [f"data.size={SIDE}"]), place / "images", Steps()

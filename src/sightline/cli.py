@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,6 +20,7 @@ import typer
 
 from sightline.errors import Elsewhere, SightlineError
 from sightline.processes import is_main, together, told, world
+from sightline.run.ahead import NOT_BEGUN, decoding_ahead
 
 app = typer.Typer(
     name="sightline",
@@ -118,19 +119,20 @@ def train(
     Settings are KEY=VALUE words, such as train.epochs=20; `sightline settings` lists them. With --resume, those that a
     phase may change hold from the next epoch on.
     """
-    with _heavy_imports():
-        from sightline.run import train as training
-
     words = words or []
-    if resume is not None:
-        _refuse(budget is not None, "--budget is for a new run: a resumed one has its epochs.")
-        _refuse(recipe is not None or run is not None, "--resume takes no -c and no --run: the run has its own.")
-        _refuse(bool(words) and "=" not in words[0], f"--resume takes settings only: leave {words[0] if words else ''} out.")
-        result = training.resume(resume, words, accept)
-    else:
-        _refuse(accept, "--accept-changes goes with --resume RUN.")
-        _refuse(not words, "Name the folder of images: sightline train FOLDER.")
-        result = training.train(words[0], words[1:], recipe, run, budget=budget)
+    with decoding_ahead(words[0], words[1:], recipe) if words and resume is None else nullcontext(NOT_BEGUN) as ahead:
+        with _heavy_imports():
+            from sightline.run import train as training
+
+        if resume is not None:
+            _refuse(budget is not None, "--budget is for a new run: a resumed one has its epochs.")
+            _refuse(recipe is not None or run is not None, "--resume takes no -c and no --run: the run has its own.")
+            _refuse(bool(words) and "=" not in words[0], f"--resume takes settings only: leave {words[0] if words else ''} out.")
+            result = training.resume(resume, words, accept)
+        else:
+            _refuse(accept, "--accept-changes goes with --resume RUN.")
+            _refuse(not words, "Name the folder of images: sightline train FOLDER.")
+            result = training.train(words[0], words[1:], recipe, run, budget=budget, ahead=ahead)
     _echo(_trained(result), as_json)
 
 

@@ -23,7 +23,7 @@ import torch
 from sightline import processes
 from sightline.errors import SettingsError
 from sightline.settings import DeviceSettings
-from sightline.threads import asked, fastest
+from sightline.threads import asked, available_cores, fastest
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +108,6 @@ def _take_own_gpu(name: str) -> None:
             f"use --nproc-per-node {there}, or device.name=cpu."
         )
     torch.cuda.set_device(own.part)
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use: affinity and container limits counted, and shared among torchrun's processes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:  # cgroup v2: "max 100000" or "200000 100000"
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass
-    return max(1, cores // processes.local().parts)
 
 
 def has_bfloat16(name: str) -> bool:

@@ -9,13 +9,17 @@
 
 The words are those of torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, ...). torch.distributed is imported with the
 first exchange: gloo for processors, NCCL for tensors on GPUs. Code that only the main process runs, and that might
-exchange something, stands under `alone()`. It gives up processes that do different things at the same time.
+exchange something, stands under `alone()`. `start` begins a process of one's own. It gives up processes that do different
+things at the same time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -253,6 +257,19 @@ def sharing(folder: Path) -> tuple[Share, int]:
         sign.unlink(missing_ok=True)
     mates = [number for number, first in enumerate(theirs) if first == seen]
     return Share(mates.index(rank()), len(mates)), mates[0]
+
+
+# ---- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def start(module: str, asked: Any, **options: Any) -> subprocess.Popen[bytes]:
+    """`python -m module`, which sees the same modules and nothing of the folder the user is in; its first word is `asked`, in JSON.
+
+    What it prints comes back over a pipe, its errors go nowhere. Raises OSError where no process can start.
+    """
+    there = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", "-m", module, json.dumps(asked)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=there, **options)
 
 
 # ---- the group -------------------------------------------------------------------------------------------------------

@@ -14,8 +14,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
-
-import torch
+from pathlib import Path
 
 from sightline import processes
 
@@ -25,6 +24,18 @@ number of threads adds up in another order. There two threads measured 0.6 to 0.
 
 ROUNDS = 3
 """Each number of threads is measured so often, in turn; its fastest counts."""
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use: affinity and container limits counted, and shared among torchrun's processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # cgroup v2: "max 100000" or "200000 100000"
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return max(1, cores // processes.local().parts)
 
 
 def asked() -> int | None:
@@ -56,6 +67,8 @@ def choice(cores: int, seconds: Callable[[int], float]) -> int:
 
 def _convolution() -> Callable[[int], float]:
     """One step of training on 32 pictures of 16 x 16 with 64 channels; ones, so that no generator is touched."""
+    import torch  # here, since cores are counted before it is there
+
     pictures = torch.ones(32, 64, 16, 16).to(memory_format=torch.channels_last)
     weights = torch.ones(64, 64, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
 

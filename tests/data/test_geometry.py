@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from sightline.data.geometry import affine, fit_matrices, flip, identity, resample, resampled, side_for_crop, window
+from sightline.data.geometry import affine, fit_matrices, flip, identity, resample, resampled, window
 
 Array = npt.NDArray[Any]
 ROUNDING = 0.001  # of 255: float32 sums against Pillow's float64 ones; the worst seen is 0.0003
@@ -312,8 +311,3 @@ def test_views_are_float32_channels_first() -> None:
             views = resample(pixels, extents, fit_matrices(extents, "crop") @ inner, 5, precision=precision)
             assert views.shape == (2, 3, 5, 5)
             assert views.dtype == torch.float32
-
-
-def test_the_central_square_of_a_4_to_3_picture_keeps_its_pixels() -> None:
-    assert [side_for_crop(size) for size in (3, 28, 224)] == [4, 38, 299]
-    assert all(math.floor(side_for_crop(size) * 3 / 4) >= size for size in range(8, 500, 3))

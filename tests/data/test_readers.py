@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from sightline import processes
 from sightline.data import readers, shelf
 from sightline.data.readers import Chunk, Reader, Row, helped
 from sightline.data.store import Limits, PixelStore, open_pixels
@@ -61,13 +63,13 @@ def alive(pid: int) -> bool:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The helpers that are started from now on."""
     found: list[subprocess.Popen[bytes]] = []
-    real = subprocess.Popen
+    real = processes.start
 
-    def start(*args: object, **options: object) -> subprocess.Popen[bytes]:
-        found.append(real(*args, **options))  # type: ignore[call-overload]
+    def start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        found.append(real(*args, **options))
         return found[-1]
 
-    monkeypatch.setattr(readers.subprocess, "Popen", start)
+    monkeypatch.setattr(processes, "start", start)
     return found
 
 
@@ -139,16 +141,18 @@ SCRIPT = """
 import sys, time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from sightline import processes
 from sightline.data import readers, shelf
 from sightline.data.store import Limits, open_pixels
 from sightline.data.table import scan
 readers.FILES_A_HELPER = 5
-start = readers.subprocess.Popen
+start = processes.start
 def told(*args, **options):
     process = start(*args, **options)
     print(process.pid, flush=True)
     return process
-readers.subprocess.Popen = told
+processes.start = told
 if len(sys.argv) > 3:  # stands still while helpers run
     say = lambda done, whole: time.sleep(60)
 else:

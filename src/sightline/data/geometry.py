@@ -92,11 +92,6 @@ def window(centre: Floats, half: Floats) -> Floats:
     return matrices
 
 
-def side_for_crop(size: int) -> int:
-    """Stored long side for fit=crop: at 4:3 the central square then has about `size` pixels a side."""
-    return math.ceil(size * 4 / 3)
-
-
 # ---- the resample, in torch: on the device that trains ---------------------------------------------------------------
 
 Fill = tuple[float, float, float] | None

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sightline import processes
 from sightline.data.images import decode, pixel_digest, shrink
 from sightline.errors import UnreadableImage
 
@@ -150,12 +151,8 @@ def helped(reader: Reader, workers: int, files: int) -> Iterator[Callable[[Chunk
 def _started(reader: Reader) -> Iterator[_Helper | None]:
     """A helper, until it is not needed any more; None where none can start."""
     handles = () if reader.map is None else (reader.map,)
-    there = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", "-m", __name__, json.dumps(asdict(reader))]  # -P: nothing of the folder the user is in
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=handles, env=there
-        )
+        process = processes.start(__name__, asdict(reader), stdin=subprocess.PIPE, pass_fds=handles)
     except OSError:
         yield None
         return

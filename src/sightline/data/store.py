@@ -1,6 +1,7 @@
 """The PixelStore: every image decoded once, ever; after that it is bytes in a memory map.
 
     table, pixels = open_pixels(table, side=128, limits=Limits())
+    decode_all(table, side=128, limits=Limits())               the same for the cache alone; torch is not imported
     pixels.read(rows)          (B, S, S, 3) uint8, the picture in the upper left `pixels.extents[rows]`
     pixels.read(rows, into)    the same, into a tensor that is there already
 
@@ -28,12 +29,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 
 from sightline import files
 from sightline.data.crew import fill_together
@@ -52,6 +52,9 @@ from sightline.data.shelf import (
 from sightline.data.table import ImageTable
 from sightline.errors import DataError, DiskError, UnreadableImage
 from sightline.processes import Share
+
+if TYPE_CHECKING:
+    import torch
 
 _FEW = 1000  # changed files of a known folder that are read, to look for its store before anything is decoded
 _SETTLED_NS = 2_000_000_000  # a file changed within the last two seconds may change again without its time showing it
@@ -105,6 +108,8 @@ class PixelStore:
 
     def read(self, rows: npt.NDArray[np.int64], into: torch.Tensor | None = None) -> torch.Tensor:
         """(B, S, S, 3) uint8 of these table rows."""
+        import torch
+
         return torch.index_select(self.pixels, 0, torch.from_numpy(self.rows[rows]), out=into)
 
 
@@ -121,6 +126,8 @@ class PixelFiles:
 
     def read(self, rows: npt.NDArray[np.int64], into: torch.Tensor | None = None) -> torch.Tensor:
         """(B, S, S, 3) uint8 of these table rows; raises DataError where a file is gone or has changed."""
+        import torch
+
         out = torch.empty((len(rows), self.side, self.side, 3), dtype=torch.uint8) if into is None else into
         view = out.zero_().numpy()
         for slot, small in enumerate(self.pool.map(self._one, rows.tolist())):
@@ -156,19 +163,25 @@ def open_pixels(
         DiskError: no room, or the cache cannot be written. Nothing half-built is left behind.
         DataError: fewer than two classes have images that can be read.
     """
-    shelf = Shelf(limits.cache / "stores", side, limits.max_pixels)
-    with _cache_errors(limits.cache):
-        known = _Known(shelf, table, limits, progress or (lambda done, whole: None))
-        folder = fill_together(shelf.folder, known.find, known.fill, known.finish)
-        if not known.leads:  # the first process of the disk has: what it found or built is there now
-            known = _Known(shelf, table, limits, known.say)
-            known.find()
+    known, folder = decode_all(table, side, limits, progress)
     contents = pl.concat([known.todo.select("path"), read_rows(folder, known.digests)], how="horizontal")
     table = _tell(table, contents, known.refused)
     return table, _pixels(table, contents, folder, side, limits)
 
 
-class _Known:
+def decode_all(table: ImageTable, side: int, limits: Limits, progress: Progress | None = None) -> tuple[Known, Path]:
+    """What `open_pixels` does before it opens anything: the store, found or built, and what is known of the files."""
+    shelf = Shelf(limits.cache / "stores", side, limits.max_pixels)
+    with _cache_errors(limits.cache):
+        known = Known(shelf, table, limits, progress or (lambda done, whole: None))
+        folder = fill_together(shelf.folder, known.find, known.fill, known.finish)
+        if not known.leads:  # the first process of the disk has: what it found or built is there now
+            known = Known(shelf, table, limits, known.say)
+            known.find()
+    return known, folder
+
+
+class Known:
     """What is known of the contents of a table's files, while their store is looked for or built.
 
     Attributes:
@@ -236,6 +249,8 @@ def _pixels(table: ImageTable, contents: pl.DataFrame, folder: Path, side: int, 
         pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="decode")
         return PixelFiles(table.root, tuple(used["path"]), side, extents, limits, pool)
     places = used["place"].to_numpy().astype(np.int64)
+    import torch
+
     return PixelStore(folder, side, extents, places, torch.from_numpy(map_pixels(folder, side)))
 
 

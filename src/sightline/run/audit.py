@@ -34,12 +34,13 @@ from sightline.data.split import Split
 from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.data.twins import Twins
-from sightline.device import available_cores
 from sightline.errors import DataError, SettingsError
 from sightline.reporting.audit_page import audit_page, audit_pictures
 from sightline.reporting.pictures import Read, from_folder, make_pictures
-from sightline.run.prepare import Prepared, choose_size, divide, limits, store_size
+from sightline.run.decoding import choose_size, limits, store_size
+from sightline.run.prepare import Prepared, divide
 from sightline.run.progress import Screen
+from sightline.threads import available_cores
 
 Progress = Callable[[int, int], None]
 _ROOMS = ("data", "split")

@@ -32,10 +32,11 @@ from sightline.models.head import Network
 from sightline.models.preprocess import Preprocess
 from sightline.models.small_maps import speed_up
 from sightline.run.budget import Deadline, epochs_that_fit, pace
+from sightline.run.decoding import limits
 from sightline.run.evaluate import evaluate_part
 from sightline.run.folder import RunFolder
 from sightline.run.phases import never_begun, notes_of, plan_phases, settled_phases
-from sightline.run.prepare import Prepared, limits
+from sightline.run.prepare import Prepared
 from sightline.run.progress import Screen, TrainingScreen
 from sightline.run.settle import Recipe, choose_view, settled_values
 from sightline.run.stages import loop_phase, shift_of

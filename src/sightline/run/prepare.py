@@ -16,18 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline import files
 from sightline.config import Config
 from sightline.data.batches import image_keys
 from sightline.data.corrections import correct, read_corrections
 from sightline.data.groups import group_rows, join_twins, twin_counts, twins_sentence
 from sightline.data.known_twins import known_twins
 from sightline.data.split import Fold, Split, make_split
-from sightline.data.store import Limits, Pixels, open_pixels
+from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.data.twins import Twins
-from sightline.device import available_cores
 from sightline.errors import DataError
+from sightline.run.decoding import choose_size, limits, store_size
 from sightline.settings import SplitSettings
 
 Progress = Callable[[int, int], None]
@@ -129,43 +128,6 @@ def class_numbers(table: ImageTable) -> npt.NDArray[np.int64]:
     """(N,) the class of each usable row, in the order of `table.classes`."""
     numbers = {name: i for i, name in enumerate(table.classes)}
     return np.array([numbers[name] for name in table.usable["label"]], dtype=np.int64)
-
-
-def limits(config: Config) -> Limits:
-    """What decoding may use."""
-    data = config.data
-    workers = available_cores() if data.workers == "auto" else data.workers
-    return Limits(data.max_pixels, None if data.store_gb == "auto" else data.store_gb, workers, files.cache_folder())
-
-
-def choose_size(config: Config, table: ImageTable, native: int | None) -> int:
-    """`data.size`, or for auto: the network's own, or the median long side of a sample of the images, at most 128."""
-    if config.data.size != "auto":
-        return config.data.size
-    return native or max(8, min(128, _typical_side(table)))
-
-
-def _typical_side(table: ImageTable) -> int:
-    """Median long side of 100 images spread over the table, from their headers."""
-    from sightline.data.images import header_size
-
-    paths = table.usable["path"]
-    sides = []
-    for i in np.unique(np.linspace(0, len(paths) - 1, 100).astype(int)):
-        try:
-            sides.append(max(header_size(table.root / paths[int(i)])))
-        except (DataError, OSError):
-            continue
-    return int(np.median(sides)) if sides else 128
-
-
-def store_size(config: Config, size: int) -> int:
-    """`data.store_size`, or for auto: the size, and a third more where the centre is cut out."""
-    from sightline.data.geometry import side_for_crop
-
-    if config.data.store_size != "auto":
-        return config.data.store_size
-    return side_for_crop(size) if config.data.fit == "crop" else size
 
 
 def _conflicts(table: ImageTable) -> list[str]:

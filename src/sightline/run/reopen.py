@@ -21,8 +21,9 @@ from sightline.data.split import Split
 from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.errors import RunError
+from sightline.run.decoding import limits
 from sightline.run.folder import RunFolder
-from sightline.run.prepare import Prepared, class_numbers, divide, found_labels, limits
+from sightline.run.prepare import Prepared, class_numbers, divide, found_labels
 from sightline.run.progress import Screen
 
 

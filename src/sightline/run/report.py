@@ -22,7 +22,6 @@ import polars as pl
 from sightline import files
 from sightline.config import Config, describe, gather, show
 from sightline.data.shelf import Shelf, map_pixels, read_rows
-from sightline.device import available_cores
 from sightline.errors import RunError, SightlineError
 from sightline.evaluation.embedding import Embedding
 from sightline.evaluation.predictions import Predictions
@@ -31,6 +30,7 @@ from sightline.reporting.pictures import Read, from_folder, make_pictures, side_
 from sightline.reporting.run_page import run_page, wanted_pictures
 from sightline.run.folder import PARTS, RunFolder
 from sightline.run.progress import Screen
+from sightline.threads import available_cores
 
 _Seen = TypeVar("_Seen")
 _FEW_PIXELS = 64  # a store smaller than this and than the picture would give a blurred thumbnail

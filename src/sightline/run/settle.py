@@ -16,14 +16,15 @@ from sightline.config import Config, Phase, show
 from sightline.data.augment import View
 from sightline.data.batches import mean_and_std
 from sightline.data.table import ImageTable
-from sightline.device import Device, available_cores, choose
+from sightline.device import Device, choose
 from sightline.errors import ModelError, SettingsError
 from sightline.models.catalog import Built, native_size
 from sightline.models.catalog import build as build_network
 from sightline.models.freeze import freeze
 from sightline.randomness import seed_torch
-from sightline.run.prepare import Prepared, choose_size, limits, store_size
-from sightline.threads import asked
+from sightline.run.decoding import choose_size, limits, store_size
+from sightline.run.prepare import Prepared
+from sightline.threads import asked, available_cores
 from sightline.training.stage import Plan
 
 

@@ -26,17 +26,19 @@ from sightline.data.corrections import read_corrections
 from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
 from sightline.data.upright import compile_ahead, standing
-from sightline.device import environment
+from sightline.device import choose, environment
 from sightline.errors import RunError, SettingsError
+from sightline.run.ahead import NOT_BEGUN, Ahead
 from sightline.run.audit import audit_prepared
 from sightline.run.budget import PLANNED, Budget, refuse_with_budget
+from sightline.run.decoding import limits
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
 from sightline.run.phases import late_phases, with_remedy
 from sightline.run.planned import fit_into
 from sightline.run.prefix import check_prefix
-from sightline.run.prepare import Prepared, count_lines, divide, limits
+from sightline.run.prepare import Prepared, count_lines, divide
 from sightline.run.progress import Screen
 from sightline.run.reopen import as_recorded, changed_images, reopen
 from sightline.run.repeats import check_repeats, follow
@@ -81,6 +83,7 @@ def train(
     run: str | Path | None = None,
     transform: Callable[[Any], Any] | None = None,
     budget: str | Budget | None = None,
+    ahead: Ahead = NOT_BEGUN,
 ) -> TrainResult:
     """Trains on a folder of labelled images, or on a CSV or Parquet table.
 
@@ -92,6 +95,7 @@ def train(
             tensor, such as torchvision's v2 transforms. It runs in worker processes, seeded for each image.
         budget: time for all of it, such as "10m": the size of the pictures and the epochs are planned to fit, from rates measured
             here.
+        ahead: decoding that the command line began while torch was imported.
 
     Raises:
         SightlineError: anything that the user can mend.
@@ -102,7 +106,7 @@ def train(
         given["data.corrections"] = str(Path(given["data.corrections"]).expanduser().resolve())
     job = processes.job()
     begun = processes.from_main(lambda: RunFolder.of_job(job, run, Path(folder)))
-    result = _train(folder, given, run, transform, budget) if begun is None else _resume(begun, {}, False, transform)
+    result = _train(folder, given, run, transform, budget, ahead) if begun is None else _resume(begun, {}, False, transform)
     return _with_repeats(result, given, folder, transform)
 
 
@@ -147,6 +151,7 @@ def _train(
     run: str | Path | None,
     transform: Callable[[Any], Any] | None,
     budget: Budget | None = None,
+    ahead: Ahead = NOT_BEGUN,
 ) -> TrainResult:
     if budget is not None:
         refuse_with_budget(given, processes.world())
@@ -158,6 +163,8 @@ def _train(
         table = scan(folder)
         if config.data.corrections is not None:
             read_corrections(config.data.corrections, table)  # what is wrong with them is known before anything is done
+        with ahead.paused():
+            choose(config.device)  # how many threads are fastest is measured once a process, and in peace
         settled = settle(config, table)
         check_freeze(settled, phases)
         check_first_size(settled.size, phases)
@@ -167,11 +174,13 @@ def _train(
         check_prefix(phases_of(with_remedy(given, class_counts(table))), settled.built.network, settled.size, transform is not None)
         opened = processes.from_main(lambda: RunFolder.create(run, Path(folder)))
         with opened.goes_on_by_resume(), opened.locked():
-            import_ahead()  # while images are decoded
+            import_ahead([phase.config for phase in phases])  # while images are decoded
             compile_ahead(settled.device.torch_device)
             source = str(Path(folder).expanduser().resolve())
             opened.note("started", folder=source, given=given, transform=_name(transform), passed_over=table.skipped, **_our_job())
-            decoded = open_pixels(table, settled.side, limits(settled.config), screen.counter("decoding"))
+            counter = screen.counter("decoding")
+            ahead.wait(counter)
+            decoded = open_pixels(table, settled.side, limits(settled.config), counter)  # finds what was decoded ahead
             prepared = _divided(opened, decoded, settled.config, screen)
             if prepared.classes != table.classes:  # a class lost all of its images
                 settled = settle(config, prepared.table)

@@ -31,12 +31,13 @@ from sightline.errors import StudyError
 from sightline.evaluation.calibration import softmax
 from sightline.evaluation.metrics import evaluate as measure
 from sightline.evaluation.predictions import Predictions
+from sightline.run.decoding import limits
 from sightline.run.fit import Fit, Fitted
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
 from sightline.run.phases import with_remedy
 from sightline.run.prefix import check_prefix
-from sightline.run.prepare import Prepared, divide, limits
+from sightline.run.prepare import Prepared, divide
 from sightline.run.progress import Screen
 from sightline.run.reopen import as_recorded, changed_images
 from sightline.run.settle import Recipe, check_freeze, class_counts, read_the_rest, settle

@@ -11,7 +11,7 @@ with `train.trunk_lr` it is lower for all but the head. It gives up rates for si
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
 from itertools import chain
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sightline.config import Config
 from sightline.models.head import Network
 from sightline.settings import ModelSettings, TrainSettings
 from sightline.training.muon import Muon
@@ -73,9 +74,20 @@ def plan_optimizer(network: Network, settings: TrainSettings, lr: float, fused: 
     return partial(rule, groups, lr=lr, betas=settings.betas, amsgrad=settings.amsgrad, fused=fused)
 
 
-def import_ahead() -> None:
-    """Has a thread import torch's compiler, as torch does (1 to 2 s) when the first optimizer is made, compiled or not."""
-    Thread(target=import_module, args=("torch._dynamo",), daemon=True, name="import").start()
+def import_ahead(phases: Iterable[Config]) -> None:
+    """Has a thread import what the phases of a training need soon.
+
+    That is scipy's graphs, which join twins (0.1 s), and torch's compiler (1 to 2 s), which torch's own optimizers import when
+    the first of them is made, compiled or not; Muon does without.
+    """
+    names = ["scipy.sparse.csgraph"]
+    if any(phase.train.compile or _chosen(phase.model, phase.train) != "muon" for phase in phases):
+        names.append("torch._dynamo")
+    Thread(target=lambda: [import_module(name) for name in names], daemon=True, name="import").start()
+
+
+def _chosen(model: ModelSettings, train: TrainSettings) -> str:
+    return automatic_optimizer(model) if train.optimizer == "auto" else train.optimizer
 
 
 def parameter_names(network: Network, optimizer: torch.optim.Optimizer) -> list[str]:
