@@ -247,8 +247,10 @@ class TrainSettings(Settings):
     )
     layer_decay: Annotated[float, Field(gt=0, le=1)] = setting(1.0, "factor of the rate from each layer to the one before it")
     trunk_lr: Annotated[float, Field(gt=0, le=10)] = setting(1.0, "factor of the rate for all but the head")
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = setting(
-        None, "judge and keep a moving average of the weights with this decay, such as 0.999; null: the weights themselves"
+    ema: Annotated[float, Field(gt=0, lt=1)] | Auto | None = setting(
+        "auto",
+        "judge and keep a moving average of the weights with this decay; null: the weights themselves; auto: 0.98 for sightline's own "
+        "networks from scratch, else null",
     )
     reset_head: bool = setting(False, "a phase begins with a new head", needs=["a run's first phase"])
     prefix: Literal["auto", "on", "off"] = setting(

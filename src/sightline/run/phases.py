@@ -20,7 +20,7 @@ from sightline.models.compact import first_side
 from sightline.run.prefix import settle_prefix
 from sightline.run.task import Planned, Task, restarts_schedule
 from sightline.training.imbalance import PLAIN, SHORTEST, contradictions, extra_phases, settle, too_short
-from sightline.training.optim import automatic_lr, automatic_optimizer
+from sightline.training.optim import automatic_ema, automatic_lr, automatic_optimizer
 from sightline.training.sampling import build_sampling
 
 
@@ -119,6 +119,8 @@ def _settled(phase: Phase, epochs: int, task: Task) -> Config:
         values["train.optimizer"] = optimizer = automatic_optimizer(config.model)
     if config.train.lr == "auto":
         values["train.lr"] = automatic_lr(optimizer, task.pretrained)
+    if config.train.ema == "auto":
+        values["train.ema"] = automatic_ema(config.model)
     if config.train.first_size == "auto":
         values["train.first_size"] = _first_size(config, task)
     config = config.with_values(values)

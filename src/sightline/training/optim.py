@@ -37,8 +37,18 @@ _TRUNK = "trunk."
 
 
 def automatic_optimizer(model: ModelSettings) -> str:
-    """What `train.optimizer=auto` stands for; measured for sightline's own networks (docs/log.md), which have no published weights."""
-    return "muon" if model.name.startswith("sightline_") and model.weights in ("auto", "none") else "adamw"
+    """What `train.optimizer=auto` stands for; measured for sightline's own networks (docs/log.md)."""
+    return "muon" if _ours_from_scratch(model) else "adamw"
+
+
+def automatic_ema(model: ModelSettings) -> float | None:
+    """What `train.ema=auto` stands for: some fifty steps, measured for the same networks (docs/log.md)."""
+    return 0.98 if _ours_from_scratch(model) else None
+
+
+def _ours_from_scratch(model: ModelSettings) -> bool:
+    """They have no published weights, which auto would take."""
+    return model.name.startswith("sightline_") and model.weights in ("auto", "none")
 
 
 def automatic_lr(optimizer: str, pretrained: bool) -> float:

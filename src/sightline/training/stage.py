@@ -45,7 +45,7 @@ class Plan:
             settings.restore_best,
             settings.seed,
             settings.checkpoint_minutes * 60,
-            settings.ema,
+            None if settings.ema == "auto" else settings.ema,  # settled where something is trained
         )
 
     def gives_up(self, epoch: int, best: int | None) -> bool:
