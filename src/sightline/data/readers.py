@@ -39,6 +39,7 @@ FILES_A_HELPER = 1000
 Squares = npt.NDArray[np.uint8]  # (M, S, S, 3)
 Chunk = Sequence[tuple[str, int]]  # paths, and their places in the map
 Result = TypeVar("Result")
+Name = TypeVar("Name", str, Path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Reader:
 
     def open(self, path: str) -> tuple[bytes | None, str | None]:
         """The content of a file, or why it cannot be opened."""
-        return try_to_open(Path(self.root) / path, Path.read_bytes)
+        return try_to_open(os.path.join(self.root, path), _content)
 
     def decode(self, data: bytes, digest: str) -> tuple[Row, Squares | None]:
         """What a file with this content is, and its shrunk pixels."""
@@ -105,7 +106,12 @@ class Reader:
             left, at = left[written:], at + written
 
 
-def try_to_open(path: Path, read: Callable[[Path], Result]) -> tuple[Result | None, str | None]:
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # pathlib's way takes 20 us more a file, of 130
+        return file.readall()
+
+
+def try_to_open(path: Name, read: Callable[[Name], Result]) -> tuple[Result | None, str | None]:
     """What `read` gives, or why it cannot."""
     try:
         return read(path), None
