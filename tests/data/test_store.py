@@ -360,14 +360,17 @@ def test_what_cannot_be_read_is_quarantined_with_its_reason_each_time(
 
 def refuse_to_open(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The tests may run as a user who may read everything."""
-    plain_open = Path.open
 
-    def refuse(self: Path, *args: Any, **options: Any) -> Any:
-        if self.name == name:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return plain_open(self, *args, **options)
+    def refusing(plain_open: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(path: Any, *args: Any, **options: Any) -> Any:
+            if os.path.basename(os.fspath(path)) == name:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return plain_open(path, *args, **options)
 
-    monkeypatch.setattr(Path, "open", refuse)
+        return refuse
+
+    monkeypatch.setattr(Path, "open", refusing(Path.open))
+    monkeypatch.setattr(readers, "open", refusing(open), raising=False)
 
 
 @pytest.mark.usefixtures("settled")
