@@ -28,8 +28,9 @@ SMALL = ["model.name=sightline_tiny", "train.epochs=1", "data.size=16", "train.t
 
 
 def stores() -> dict[str, str]:
-    """The files of the cache that count, and digests of what they hold."""
+    """The files of the cache that count, and digests of what they hold; but for a whole library of compiled code, which may stay."""
     found = sorted(path for path in files.cache_folder().rglob("*") if path.is_file())
+    found = [path for path in found if path.parent.parent.name != "native" or path.parent.suffix]
     return {str(path.relative_to(files.cache_folder())): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 

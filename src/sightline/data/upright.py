@@ -120,7 +120,7 @@ def standing(device: torch.device) -> str:
 def compile_ahead(device: torch.device) -> None:
     """Has a thread compile the kernel (half a second, once a machine) if views are made on a processor; `kernel` waits for it."""
     if device.type == "cpu":
-        Thread(target=_found, daemon=True, name="compile").start()
+        Thread(target=_found, name="compile").start()  # no daemon: what ends the process early waits for it, and leaves nothing half-made
 
 
 _one_at_a_time = Lock()
