@@ -13,9 +13,10 @@ Three steps, each on what the one before has left:
 Pictures may resemble each other without being the same shot, as digits and X-rays do. Where links that are not sure would
 join many of them into one crowd, only the sure ones are named, and it is told.
 
-Memory: 90 MB and 2.6 kB a picture at its peak (40,000 and 100,000 pictures, docs/scale.md). Never are all pairs held,
-only the 8 most alike of each picture, and one more that holds a cluster of any size together. One core took 16 s for
-20,000 pictures of 28 pixels, 102 s for 120,000 (all pairs: 56 s for 40,000), 12 minutes for a million of 32 pixels.
+Memory: 90 MB and 2.6 kB a picture at its peak (40,000 and 100,000 pictures, docs/scale.md), and 142 bytes where bfloat16 is
+used. Never are all pairs held, only the 8 most alike of each picture, and one more that holds a cluster of any size together.
+One core took 16 s for 20,000 pictures of 28 pixels, 102 s for 120,000 (all pairs: 56 s for 40,000), 12 minutes for a million
+of 32 pixels.
 Rows in another order give the same pairs, but that of several pictures with equal glances the first row stands for all.
 
 It gives up crops of more than about 15 %, copies under 24 pixels, pictures turned by more than a few degrees or upside down,

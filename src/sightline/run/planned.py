@@ -6,6 +6,7 @@ metrics, notes = fit.go()
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, replace
 
 from sightline.config import build, watch
@@ -15,8 +16,9 @@ from sightline.run.fit import Fit
 from sightline.run.rates import measure
 from sightline.run.settle import settle
 
-REPORT_SECONDS = 15.0
-"""The embedding, the heat maps and the page of `train.report`; two cores, docs/log.md ("size of the pictures, and epochs")."""
+REPORT_LOOPS = 1000
+"""The embedding, the heat maps and the page of `train.report` take as long as `_loop` so many times: 6.4 s on two cores of an EPYC, where
+5 to 5.5 were seen (docs/log.md, "Budgets"); most of it is work of one thread."""
 
 JUDGED = 2.5
 """How often the network answers for an image of val or test when all is done: temperature, figures, novelty and embedding."""
@@ -43,4 +45,12 @@ def fit_into(budget: Budget, fit: Fit) -> Fit:
 def _amounts(fit: Fit) -> Amounts:
     split, config = fit.prepared.split, fit.recipe.config
     val, test = len(split.rows("val")), len(split.rows("test"))
-    return Amounts(val, round(JUDGED * (val + test)), REPORT_SECONDS if config.train.report else 1.0)
+    return Amounts(val, round(JUDGED * (val + test)), REPORT_LOOPS * min(_loop() for _ in range(5)) if config.train.report else 1.0)
+
+
+def _loop() -> float:
+    """Seconds of a piece of the interpreter's work: how fast this machine is with one thread."""
+    started, total = time.perf_counter(), 0
+    for number in range(150_000):
+        total += number * number % 7
+    return time.perf_counter() - started
