@@ -18,6 +18,7 @@ from benchmarks.folders import some_of
 CODE = """
 import sys
 from pathlib import Path
+import torch  # in the end pixels are tensors: an import, too
 from sightline.data.store import Limits, open_pixels
 from sightline.data.table import scan
 def peak():
