@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from sightline.data import candidates
 from sightline.data.twins import AT_LEAST, Twins, find_twins, likely_twins
-from sightline.data.waves import Waves, best_of_pairs, cosine
+from sightline.data.waves import Waves, best_window, cosine
 
 Picture = Image.Image
 
@@ -251,6 +251,6 @@ def test_no_pair_is_lost_by_rounding_to_bfloat16() -> None:
     one = torch.nn.functional.normalize(torch.randn(2000, 71, generator=draws))
     other = torch.nn.functional.normalize(one + 0.06 * torch.randn(2000, 71, generator=draws))
     queries, others = Waves(one[:, :39], one[:, 39:]), Waves(other[:, :39], other[:, 39:])
-    exact = best_of_pairs([queries], others)
+    exact, _, _ = best_window([queries], others)
     assert ((exact - cosine(queries, others).diagonal()).abs() < 1e-6).all()
     assert (exact - cosine(queries.rounded(), others.rounded()).diagonal()).abs().max() < candidates._ROUNDING / 2

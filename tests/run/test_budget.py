@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightline.config import Config
 from sightline.errors import SettingsError
+from sightline.run import planned
 from sightline.run.budget import (
     ENOUGH,
     FEWEST,
@@ -177,3 +181,15 @@ def test_a_run_with_time_to_spare_ends_after_the_most_there_is(
     assert len(history) == 6
     assert history["lr"][-1] < history["lr"].max() / 5  # the schedule ended with it
     assert "6 epochs of all 50 images at 16 px" in capfd.readouterr().err
+
+
+def test_a_report_is_given_as_much_more_time_as_this_machine_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = SimpleNamespace(split=SimpleNamespace(rows=lambda part: range(40)))
+    configs = [Config().with_values({"train.report": report}) for report in (True, False)]
+    fits: list[Any] = [SimpleNamespace(prepared=prepared, recipe=SimpleNamespace(config=config)) for config in configs]
+    wanted, unwanted = fits
+    for seconds in (0.0064, 0.014):
+        slow_moments = iter([9.0, seconds, 9.0, seconds, 9.0])
+        monkeypatch.setattr(planned, "_loop", lambda moments=slow_moments: next(moments))
+        assert planned._amounts(wanted).report == pytest.approx(1000 * seconds)
+    assert planned._amounts(unwanted).report == 1.0

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -317,3 +318,16 @@ def test_a_place_that_cannot_be_written_is_a_sentence(folder: Path) -> None:
 def test_not_a_run_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run folder"):
         resume(tmp_path)
+
+
+@pytest.mark.parametrize(("optimizer", "imported"), [("auto", "False\n"), ("adamw", "True\n")])
+def test_torchs_compiler_is_imported_only_for_optimizers_of_torch(folder: Path, tmp_path: Path, optimizer: str, imported: str) -> None:
+    code = """
+        import sys
+        from sightline.run.train import train
+        words = ["model.name=sightline_tiny", "train.epochs=1", "data.size=16", "train.report=false"]
+        train(sys.argv[1], [*words, *sys.argv[3:]], run=sys.argv[2])
+        print("torch._dynamo" in sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(folder), str(tmp_path / "run"), f"train.optimizer={optimizer}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == imported

@@ -20,7 +20,7 @@ import torch
 from sightline.data.align import opponent, window_places
 from sightline.data.pairs import NOBODY, NONE, Pairs, joined, laid
 from sightline.data.shelf import in_threads
-from sightline.data.waves import WINDOWS, Waves, best_cosine, best_of_pairs, best_window, cosine, waves_of
+from sightline.data.waves import WINDOWS, Waves, best_cosine, best_window, cosine, waves_of
 from sightline.device import has_bfloat16
 from sightline.randomness import stream
 
@@ -131,12 +131,8 @@ def _candidates(queries: list[Waves], at: torch.Tensor, search: _Search) -> torc
         asking = (nearest == file).any(1).nonzero()[:, 0]
         for some in torch.split(asking, 256):
             own = [query[some] for query in queries]
-            rough = None if search.rough is None else [query.rounded() for query in own]
             for part in torch.split(members, 2048):
-                hits = None
-                if rough is not None and search.rough is not None:
-                    hits = _rough_hits(own, search.waves, rough, search.rough[part], at[some], part)
-                own_at, other, cosine = hits or _hits(own, search.waves[part], at[some], part)
+                own_at, other, cosine = _rough_hits(search, own, at[some], part) or _hits(own, search.waves[part], at[some], part)
                 found.append((some[own_at], other, cosine))
     query, other, cosine = (torch.cat(column) for column in zip(*found, strict=True)) if found else (torch.zeros(0),) * 3
     return _most_alike(query, other, cosine)
@@ -157,16 +153,17 @@ def _hits(queries: list[Waves], others: Waves, own: torch.Tensor, members: torch
     return query, members[other], best[query, other]
 
 
-def _rough_hits(
-    queries: list[Waves], waves: Waves, rough_queries: list[Waves], rough: Waves, own: torch.Tensor, members: torch.Tensor
-) -> Hits | None:
-    """The same, all pairs in bfloat16 and those that may be close in float32; None where these are a crowd."""
-    query, other = (best_cosine(rough_queries, rough) > _CLOSE - _ROUNDING).nonzero(as_tuple=True)
-    query, other = (side[own[query] != members[other]] for side in (query, other))
+def _rough_hits(search: _Search, queries: list[Waves], own: torch.Tensor, members: torch.Tensor) -> Hits | None:
+    """The same, all pairs in bfloat16 and those that may be close in float32; None where these are a crowd, or bfloat16 is slow."""
+    if search.rough is None:
+        return None
+    rough = best_cosine([query.rounded() for query in queries], search.rough[members])
+    query, other = (rough > _CLOSE - _ROUNDING).nonzero(as_tuple=True)
+    different = own[query] != members[other]
+    query, other = query[different], members[other[different]]
     if _is_crowd(query, own):
         return None
-    other = members[other]
-    best = best_of_pairs([wave[query] for wave in queries], waves[other])
+    best, _, _ = best_window([wave[query] for wave in queries], search.waves[other])
     close = best > _CLOSE
     return query[close], other[close], best[close]
 
@@ -194,7 +191,7 @@ def _laid_over(search: _Search, queries: list[Waves], at: torch.Tensor, pairs: t
     kept = [NONE]
     for start in range(0, len(pairs), 256):
         query, other = pairs[start : start + 256].unbind(1)
-        window, mirrored = best_window([wave[query] for wave in queries], search.waves[other])
+        _, window, mirrored = best_window([wave[query] for wave in queries], search.waves[other])
         places = starts[window]
         places[:, 0, 2] = torch.where(mirrored, -places[:, 0, 2], places[:, 0, 2])
         larger, smaller = search.lively[at[query]], search.lively[other]

@@ -86,14 +86,9 @@ def best_cosine(windows: list[Waves], others: Waves) -> torch.Tensor:
     return best
 
 
-def best_of_pairs(queries: list[Waves], others: Waves) -> torch.Tensor:
-    """(M,) the highest cosine of any window of each query and its other."""
-    return torch.stack([(query.even * others.even).sum(1) + (query.odd * others.odd).sum(1).abs() for query in queries]).amax(0)
-
-
-def best_window(queries: list[Waves], others: Waves) -> tuple[torch.Tensor, torch.Tensor]:
-    """(M,) the number of the window with the highest cosine, and whether it is so mirrored."""
+def best_window(queries: list[Waves], others: Waves) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(M,) the highest cosine of any window of each query with its other, the number of that window, and whether it is so mirrored."""
     even = torch.stack([(query.even * others.even).sum(1) for query in queries], 1)
     odd = torch.stack([(query.odd * others.odd).sum(1) for query in queries], 1)
-    window = (even + odd.abs()).argmax(1)
-    return window, odd.gather(1, window[:, None])[:, 0] < 0
+    cosine, window = (even + odd.abs()).max(1)
+    return cosine, window, odd.gather(1, window[:, None])[:, 0] < 0
