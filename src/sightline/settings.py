@@ -278,7 +278,7 @@ class TrainSettings(Settings):
     )
     checkpoint_minutes: float = setting(5.0, "minutes between checkpoints inside an epoch", gt=0)
     judge: bool = setting(True, "evaluate the test part once, at the end")
-    report: bool = setting(True, "audit the images at the start, and end with report.html, an embedding and heat maps")
+    report: bool = setting(True, "audit the images, and end with report.html, an embedding and heat maps")
     tensorboard: bool = setting(True, "write TensorBoard's scalars and pictures")
     log_weights: Annotated[int, Field(ge=1)] | None = setting(
         None, "epochs between histograms of each layer's weights and gradients in TensorBoard; null: none", needs=["train.tensorboard"]

@@ -240,6 +240,21 @@ def test_a_stop_inside_the_process_raises_interrupted(folder: Path, tmp_path: Pa
     assert caught.value.exit_status == 130
 
 
+def test_a_run_stopped_before_its_audit_has_it_when_it_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sightline.training.loop import Interruption, Trainer
+
+    def stop(self: Any, *_: Any) -> None:
+        raise Interruption
+
+    words = [*SMALL, "train.report=true"]
+    whole = train(folder, words, run=tmp_path / "whole").run
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(Trainer, "fit", stop)
+        train(folder, words, run=tmp_path / "run")
+    assert not (tmp_path / "run" / "audit.json").exists()
+    assert files.read_json(resume(tmp_path / "run").run.audit) == files.read_json(whole.audit)
+
+
 def test_resume_may_change_how_long_it_trains_and_the_ledger_says_so(folder: Path, tmp_path: Path) -> None:
     train(folder, [*SMALL, "train.schedule=constant"], run=tmp_path / "run")
     resume(tmp_path / "run", ["train.epochs=4", "train.lr=1e-4"])

@@ -11,6 +11,9 @@ It gives up turns of more than about ten degrees, and perspective.
 
 from __future__ import annotations
 
+import functools
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -30,6 +33,13 @@ def opponent(pixels: torch.Tensor) -> torch.Tensor:
     return torch.stack([(red + green + blue) / 3, (red - blue) / 2, (2 * green - red - blue) / 4], 1)
 
 
+def deviation(pictures: torch.Tensor) -> torch.Tensor:
+    """(P, C, 1, 1) standard deviation of (P, C, T, T); `std` says the same in ten times the time."""
+    centred = pictures - pictures.mean((2, 3), keepdim=True)
+    length: torch.Tensor = torch.linalg.vector_norm(centred, dim=(2, 3), keepdim=True)
+    return length / math.sqrt(pictures.shape[2] * pictures.shape[3] - 1)
+
+
 def window_places(windows: torch.Tensor) -> torch.Tensor:
     """(P, 2, 3) places of windows (P, 2, 2) of the larger picture: y and x, from and to, as shares of its sides."""
     places = torch.zeros((len(windows), 2, 3))
@@ -45,9 +55,9 @@ def look(pictures: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, to
         (P, C, T, T), and (P, T, T) float32: 1 where the place lies inside the picture.
     """
     side = pictures.shape[-1]
-    spots = (_points(side) @ places.mT).view(-1, side, side, 2)
-    inside = (spots.abs() <= 1).all(-1).to(torch.float32)
-    return F.grid_sample(pictures, spots, padding_mode="border", align_corners=False), inside
+    spots = (places.reshape(-1, 3) @ _points(side)).view(-1, 2, side, side)  # x, then y: one product for all pairs
+    inside = (torch.maximum(spots[:, 0].abs(), spots[:, 1].abs()) <= 1).to(torch.float32)
+    return F.grid_sample(pictures, spots.permute(0, 2, 3, 1), padding_mode="border", align_corners=False), inside
 
 
 def align(larger: torch.Tensor, smaller: torch.Tensor, places: torch.Tensor, steps: int) -> torch.Tensor:
@@ -67,20 +77,19 @@ def align(larger: torch.Tensor, smaller: torch.Tensor, places: torch.Tensor, ste
     for _ in range(steps):
         seen, inside = look(larger[:, None], places)
         error = (_relit(seen[:, 0], centred, inside) - centred) * inside
-        move = (solver @ error.flatten(1)[..., None]).clamp_(-_STRIDE, _STRIDE)
+        move = torch.linalg.vecdot(solver, error.flatten(1)[:, None]).clamp_(-_STRIDE, _STRIDE)
         places = _moved(places, move.view(-1, 2, 3))
     return places
 
 
 def _slopes(picture: torch.Tensor) -> torch.Tensor:
-    """(P, 6, T * T): how a picture changes as its place does; what a change of light would explain is taken out."""
+    """(P, 6, T * T): how a centred picture changes as its place does; what a change of light would explain is taken out."""
     side = picture.shape[-1]
     down, across = torch.gradient(picture, spacing=2 / side, dim=(1, 2))
-    slopes = torch.stack([across, down], 1).flatten(2)[:, :, None] * _points(side).T  # (P, 2, 3, T * T)
-    light = F.normalize(picture.flatten(1), dim=1, eps=1e-3)[:, None]
-    slopes = slopes.flatten(1, 2)
-    slopes = slopes - slopes.mean(2, keepdim=True)
-    return slopes - (slopes @ light.mT) * light
+    slopes = torch.stack([across, down], 1).flatten(2)[:, :, None] * _points(side)  # (P, 2, 3, T * T)
+    slopes, gain = slopes.flatten(1, 2), F.normalize(picture.flatten(1), dim=1, eps=1e-3)
+    light = torch.stack([gain, torch.full_like(gain, 1 / side)], 1)  # each of length 1, and at right angles, as the picture is centred
+    return torch.baddbmm(slopes, slopes @ light.mT, light, alpha=-1)
 
 
 def _relit(seen: torch.Tensor, wanted: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
@@ -128,7 +137,7 @@ def _detail(pictures: torch.Tensor) -> torch.Tensor:
     at = torch.arange(side)
     band = ((at[:, None] - at).abs() <= side // 16).to(torch.float32)
     band = band / band.sum(1, keepdim=True)  # means of fewer at the edges
-    pictures = pictures * (_CONTRAST / (pictures.std((2, 3), keepdim=True) + 1))
+    pictures = pictures * (_CONTRAST / (deviation(pictures) + 1))
     fine = pictures - band @ pictures @ band.T
     return fine / ((band @ fine.square() @ band.T).sqrt() + _FAINT)
 
@@ -146,8 +155,9 @@ def _correlation(first: torch.Tensor, second: torch.Tensor, inside: torch.Tensor
     return (first * second).sum((1, 2, 3)) / power.sqrt()
 
 
+@functools.cache
 def _points(side: int) -> torch.Tensor:
-    """(T * T, 3): x, y and 1 of the pixels' centres, row by row."""
+    """(3, T * T): x, y and 1 of the pixels' centres, row by row."""
     at = (2 * torch.arange(side, dtype=torch.float32) + 1) / side - 1
     y, x = torch.meshgrid(at, at, indexing="ij")
-    return torch.stack([x, y, torch.ones_like(x)], 2).view(-1, 3)
+    return torch.stack([x, y, torch.ones_like(x)]).view(3, -1)

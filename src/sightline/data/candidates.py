@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sightline.data.align import opponent, window_places
+from sightline.data.align import deviation, opponent, window_places
 from sightline.data.pairs import NOBODY, NONE, Pairs, joined, laid
 from sightline.data.shelf import in_threads
-from sightline.data.waves import WINDOWS, Waves, best_cosine, best_window, cosine, waves_of
+from sightline.data.waves import WINDOWS, Waves, above, best_cosine, best_window, cosine, waves_of
 from sightline.device import has_bfloat16
 from sightline.randomness import stream
 
@@ -113,7 +113,7 @@ def _all_waves(glances: torch.Tensor, rows: torch.Tensor, threads: int) -> Waves
 
 
 def _lively(glances: torch.Tensor) -> torch.Tensor:
-    return opponent(glances)[:, 0].std((1, 2)) >= _FLAT
+    return deviation(opponent(glances)[:, :1]).flatten() >= _FLAT
 
 
 def _searched(search: _Search, at: torch.Tensor) -> Pairs:
@@ -157,8 +157,7 @@ def _rough_hits(search: _Search, queries: list[Waves], own: torch.Tensor, member
     """The same, all pairs in bfloat16 and those that may be close in float32; None where these are a crowd, or bfloat16 is slow."""
     if search.rough is None:
         return None
-    rough = best_cosine([query.rounded() for query in queries], search.rough[members])
-    query, other = (rough > _CLOSE - _ROUNDING).nonzero(as_tuple=True)
+    query, other = above([query.rounded() for query in queries], search.rough[members], _CLOSE - _ROUNDING)
     different = own[query] != members[other]
     query, other = query[different], members[other[different]]
     if _is_crowd(query, own):

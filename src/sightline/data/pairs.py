@@ -44,7 +44,7 @@ def joined(parts: list[Pairs]) -> Pairs:
 def laid(pairs: Pairs, larger: torch.Tensor, smaller: torch.Tensor, steps: int) -> Pairs:
     """Pairs of (M, 3, T, T) uint8 pictures with better places, and how alike they are there."""
     a, b = opponent(larger), opponent(smaller)
-    a = torch.where(pairs.mirrored[:, None, None, None], a.flip(-1), a)
+    a[pairs.mirrored] = a[pairs.mirrored].flip(-1)
     places = align(a[:, 0], b[:, 0], pairs.places, steps)
     return replace(pairs, places=places, alike=likeness(a, b, places))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 GLANCE = 16
@@ -84,6 +85,20 @@ def best_cosine(windows: list[Waves], others: Waves) -> torch.Tensor:
     for window in windows[1:]:
         torch.maximum(best, cosine(window, others), out=best)
     return best
+
+
+def above(windows: list[Waves], others: Waves, cosine_above: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(M,) the query and (M,) the other of all whose highest cosine of any window is above a positive number; `rounded` waves.
+
+    Positive numbers of bfloat16 are in the order of their bits, and below them as signed integers lie all negative ones: so integers
+    are compared, which is several times as fast.
+    """
+    best = cosine(windows[0], others).view(torch.int16)
+    for window in windows[1:]:
+        torch.maximum(best, cosine(window, others).view(torch.int16), out=best)
+    bits = torch.tensor(cosine_above, dtype=torch.bfloat16).view(torch.int16).item()
+    query, other = np.divmod(np.flatnonzero((best > bits).numpy()), best.shape[1])
+    return torch.from_numpy(query), torch.from_numpy(other)
 
 
 def best_window(queries: list[Waves], others: Waves) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -29,7 +29,6 @@ from sightline.auditing.record import as_record
 from sightline.auditing.text import summary
 from sightline.config import Config, build, gather, refuse_inert, watch
 from sightline.data.groups import group_rows
-from sightline.data.known_twins import known_twins
 from sightline.data.split import Split
 from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
@@ -38,7 +37,7 @@ from sightline.errors import DataError, SettingsError
 from sightline.reporting.audit_page import audit_page, audit_pictures
 from sightline.reporting.pictures import Read, from_folder, make_pictures
 from sightline.run.decoding import choose_size, limits, store_size
-from sightline.run.prepare import Prepared, divide
+from sightline.run.prepare import Prepared, divide, near_twins
 from sightline.run.progress import Screen
 from sightline.threads import available_cores
 
@@ -180,8 +179,7 @@ def _prepared(table: ImageTable, pixels: Any, config: Config) -> Prepared:
         if config.data.corrections is not None:
             raise
         usable = table.usable
-        allowed, digests = limits(config), usable["digest"].to_list()
-        twins = known_twins(pixels, digests, allowed.cache, threads=allowed.workers) if digests else _no_twins()
+        twins = near_twins(table, pixels, config) if len(usable) else _no_twins()
         groups = group_rows([usable["pixel_digest"], usable["group"]])
         part = usable["given"].fill_null("train").to_numpy().astype("<U5")
         split = Split(part, np.zeros(len(part), dtype=bool), (f"It cannot be trained on as it is: {error}",))

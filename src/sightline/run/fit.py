@@ -77,6 +77,7 @@ class Fit:
 
     Attributes:
         listen: hears of each epoch of a trial; what it raises ends training.
+        aside: what is to be done too, and may wait until the first epoch is over.
         deadline: when training must be over; the epochs are then as many as fit.
     """
 
@@ -89,6 +90,7 @@ class Fit:
     transform: Callable[[Any], Any] | None = None
     listen: Callable[[Row], None] | None = None
     deadline: Deadline | None = None
+    aside: Callable[[], None] | None = None
 
     def go(self) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
         """Trains, fits the temperature, saves the classifier and judges it; gives the figures, and what the user should know."""
@@ -180,7 +182,7 @@ class Fit:
         if processes.is_main():
             drawn = self.screen.reporter(config.train.epochs, len(planned[0].order))
             listen = self.listen if self.deadline is None else self._keep_to(self.deadline, trainer, task, given, drawn)
-            reporter = _Recorder(folder, trainer, drawn, config, task, planned, listen)
+            reporter = _Recorder(folder, trainer, drawn, config, task, planned, listen, self.aside)
         command = f"sightline train --resume {folder.root}"
         try:
             with _stop_signals() as should_stop:
@@ -299,8 +301,9 @@ class _Recorder:
         task: Task,
         planned: Sequence[Planned],
         listen: Callable[[Row], None] | None = None,
+        aside: Callable[[], None] | None = None,
     ) -> None:
-        self.run, self.trainer, self.screen, self.listen = run, trainer, screen, listen
+        self.run, self.trainer, self.screen, self.listen, self.aside = run, trainer, screen, listen, aside
         self.task, self.beginnings = task, {one.phase.first: one for one in planned}
         self.log_weights = config.train.log_weights
         self.board = None
@@ -317,6 +320,9 @@ class _Recorder:
         self.screen.epoch(row)
         if self.board is not None:
             self._draw(self.board, row)
+        if self.aside is not None:
+            self.aside()
+            self.aside = None
         if self.listen is not None:
             self.listen(row)
 

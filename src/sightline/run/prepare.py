@@ -92,8 +92,7 @@ def divide(table: ImageTable, pixels: Pixels, config: Config, progress: Progress
     notes: tuple[str, ...] = ()
     twins = None
     if split.twins == "near":
-        allowed = limits(config)
-        twins = known_twins(pixels, usable["digest"].to_list(), allowed.cache, progress, allowed.workers)
+        twins = near_twins(table, pixels, config, progress)
         joined = join_twins(groups, twins, usable["label"])
         groups, notes = joined.numbers, (*twins.notes, *joined.notes)
     fold = None if split.folds is None or split.fold is None else Fold(split.fold, split.folds)
@@ -108,6 +107,12 @@ def divide(table: ImageTable, pixels: Pixels, config: Config, progress: Progress
         corrections = read_corrections(config.data.corrections, table)
         table, divided = correct(table, divided, corrections, config.data.correct_test)
     return Prepared(table, pixels, groups, divided, class_numbers(table), image_keys(usable["path"]), twins)
+
+
+def near_twins(table: ImageTable, pixels: Pixels, config: Config, progress: Progress | None = None) -> Twins:
+    """The near twins of a decoded table, looked for once (`progress` is called with (done, all) then)."""
+    allowed = limits(config)
+    return known_twins(pixels, table.usable["digest"].to_list(), allowed.cache, progress, allowed.workers)
 
 
 def _check_folds(usable: pl.DataFrame, groups: npt.NDArray[np.int64], split: SplitSettings) -> None:

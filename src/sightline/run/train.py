@@ -38,7 +38,7 @@ from sightline.run.inert import refuse_what_does_nothing
 from sightline.run.phases import late_phases, with_remedy
 from sightline.run.planned import fit_into
 from sightline.run.prefix import check_prefix
-from sightline.run.prepare import Prepared, count_lines, divide
+from sightline.run.prepare import Prepared, count_lines, divide, near_twins
 from sightline.run.progress import Screen
 from sightline.run.reopen import as_recorded, changed_images, reopen
 from sightline.run.repeats import check_repeats, follow
@@ -185,7 +185,8 @@ def _train(
             if prepared.classes != table.classes:  # a class lost all of its images
                 settled = settle(config, prepared.table)
             notes = processes.from_main(lambda: _looked_at(opened, prepared, settled, screen))
-            fit = Fit(opened, given, reads, settled, prepared, screen, transform)
+            audit = _audit_of(opened, prepared, settled.config, notes, screen)
+            fit = Fit(opened, given, reads, settled, prepared, screen, transform, aside=audit)
             if budget is not None:
                 fit = fit_into(budget, fit)
             metrics, more = fit.go()
@@ -223,14 +224,26 @@ def _divided(opened: RunFolder, decoded: tuple[ImageTable, Pixels], config: Conf
 
 
 def _looked_at(opened: RunFolder, prepared: Prepared, settled: Recipe, screen: Screen) -> tuple[str, ...]:
-    """What the user should know of the images; the environment and the audit are written."""
+    """What the user should know of the images; the environment is written."""
     files.write_json(opened.environment, environment(settled.device, views=standing(settled.device.torch_device)))
     notes = (*settled.built.notes, *count_lines(prepared))
     for line in (*notes, *idle_cores(settled)):
         screen.say(line)
-    if settled.config.train.report:
-        files.write_json(opened.audit, audit_prepared(prepared, notes, screen.counter("auditing")).to_json())
     return notes
+
+
+def _audit_of(opened: RunFolder, prepared: Prepared, config: Config, notes: Sequence[str], screen: Screen) -> Callable[[], None] | None:
+    """What writes the audit of a run that will have a report and has no audit yet: it takes time, and training does not wait for it."""
+    if not config.train.report or opened.audit.exists():
+        return None
+
+    def write() -> None:
+        known = prepared
+        if known.twins is None and config.split.twins == "near":
+            known = replace(prepared, twins=near_twins(prepared.table, prepared.pixels, config))
+        files.write_json(opened.audit, audit_prepared(known, notes, screen.counter("auditing")).to_json())
+
+    return write
 
 
 def resume(
@@ -293,7 +306,8 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
             screen.say(line)
         if accepted and processes.is_main():
             files.write_atomic(opened.images, prepared.images().write_parquet)
-        metrics, more = Fit(opened, given, reads, settled, prepared, screen, transform).go()
+        audit = _audit_of(opened, prepared, config, count_lines(prepared), screen)
+        metrics, more = Fit(opened, given, reads, settled, prepared, screen, transform, aside=audit).go()
         return TrainResult(opened, metrics, (*notes, *more))
 
 
