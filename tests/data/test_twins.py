@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.datasets import load_digits
 
 from sightline.data import candidates
-from sightline.data.twins import AT_LEAST, Twins, find_twins, likely_twins
+from sightline.data.twins import AT_LEAST, Twins, components, find_twins, likely_twins
 from sightline.data.waves import Waves, best_window, cosine
 
 Picture = Image.Image
@@ -65,6 +65,18 @@ def pairs_of(found: Twins) -> set[tuple[int, int]]:
 def groups_of(found: Twins, count: int) -> list[int]:
     joins = coo_matrix((np.ones(len(found)), (found.first, found.second)), shape=(count, count))
     return connected_components(joins, directed=False)[1].tolist()
+
+
+@given(st.integers(1, 40), st.data())
+def test_groups_are_the_connected_components_of_scipy(count: int, data: st.DataObject) -> None:
+    ends = np.array(data.draw(st.lists(st.tuples(*[st.integers(0, count - 1)] * 2), max_size=60)), dtype=np.int64).reshape(-1, 2)
+    joins = coo_matrix((np.ones(len(ends)), ends.T), shape=(count, count))
+    assert components(*ends.T, count).tolist() == connected_components(joins, directed=False)[1].tolist()
+
+
+def test_a_long_chain_is_one_group() -> None:
+    order = np.random.default_rng(0).permutation(10_000)
+    assert components(order[1:], order[:-1], 10_001).tolist() == [0] * 10_000 + [1]
 
 
 def reencoded(picture: Picture) -> Picture:

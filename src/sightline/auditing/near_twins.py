@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from sightline.auditing.finding import Finding, count_of
 from sightline.auditing.material import Material, Rows, members
-from sightline.data.twins import Twins
+from sightline.data.twins import components
 
 
 def check(material: Material) -> Finding:
@@ -15,7 +15,7 @@ def check(material: Material) -> Finding:
     near, n = material.near, len(material.frame)
     severity, partner = nearest(n, near.first, near.second, near.similarity)
     flag = severity > 0
-    groups = members(_joined(near, n), flag)
+    groups = members(components(near.first, near.second, n), flag)
     counted = f"{count_of(int(flag.sum()), 'image')} in {count_of(len(groups), 'group')}"
     found = f"{counted} look like the same shot as another, or a frame beside it."
     what = (
@@ -48,12 +48,3 @@ def nearest(n: int, first: Rows, second: Rows, similarity: npt.NDArray[np.float3
     order = np.argsort(similar, kind="stable")  # of several the last one written holds
     severity[rows[order]], partner[rows[order]] = similar[order], others[order]
     return severity, partner
-
-
-def _joined(twins: Twins, n: int) -> Rows:
-    """(N,) equal numbers where rows hang together."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    joins = coo_matrix((np.ones(len(twins.first), dtype=np.int8), (twins.first, twins.second)), shape=(n, n))  # type: ignore[no-untyped-call]
-    return np.asarray(connected_components(joins, directed=False)[1], dtype=np.int64)

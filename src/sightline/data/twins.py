@@ -215,11 +215,18 @@ def _look_alike(twins: Twins, count: int) -> bool:
 
 
 def components(first: Rows, second: Rows, count: int) -> Rows:
-    """(count,) the number, from 0, of the group of each of `count` nodes that pairs of them join."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    """(count,) the number, from 0, of the group of each of `count` nodes that pairs of them join.
 
-    joins = np.ones(len(first), dtype=np.int8)
-    graph = coo_matrix((joins, (first, second)), shape=(count, count))  # type: ignore[no-untyped-call]
-    found: Rows = connected_components(graph, directed=False)[1].astype(np.int64)
+    Each round hangs the higher root of every pair under the lower one, and shortens all ways to the roots (Shiloach and Vishkin 1982).
+    scipy's graphs do the same, but training would wait for their import alone.
+    """
+    root = np.arange(count)
+    while True:
+        one, other = root[first], root[second]
+        if np.array_equal(one, other):
+            break
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        while not np.array_equal(root, root[root]):
+            root = root[root]
+    found: Rows = np.unique(root, return_inverse=True)[1].astype(np.int64)
     return found

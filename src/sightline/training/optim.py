@@ -85,15 +85,12 @@ def plan_optimizer(network: Network, settings: TrainSettings, lr: float, fused: 
 
 
 def import_ahead(phases: Iterable[Config]) -> None:
-    """Has a thread import what the phases of a training need soon.
+    """Has a thread import torch's compiler (1 to 2 s), if the phases of a training need it.
 
-    That is scipy's graphs, which join twins (0.1 s), and torch's compiler (1 to 2 s), which torch's own optimizers import when
-    the first of them is made, compiled or not; Muon does without.
+    Torch's own optimizers import it when the first of them is made, compiled or not; Muon does without.
     """
-    names = ["scipy.sparse.csgraph"]
     if any(phase.train.compile or _chosen(phase.model, phase.train) != "muon" for phase in phases):
-        names.append("torch._dynamo")
-    Thread(target=lambda: [import_module(name) for name in names], daemon=True, name="import").start()
+        Thread(target=import_module, args=["torch._dynamo"], daemon=True, name="import").start()
 
 
 def _chosen(model: ModelSettings, train: TrainSettings) -> str:
