@@ -10,7 +10,8 @@ shown apart. Accuracy is that of all val images after an epoch, as the tool itse
 judge averaged weights). Every tool is asked for each number of epochs; seconds to an accuracy are those of the number that
 gets there soonest in the median over rounds, which is told; a round that never gets there counts as never.
 
-With sightline's runs come its audit and report, which the others have not; they are in its seconds.
+With sightline's runs come its audit and report, which the others have not; they are in its seconds. What is made once a machine
+is there before: everybody's bytecode, and the library that sightline compiles ("compiling, s" says how long that takes).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import math
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,6 +65,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         place = Path(temporary)
         os.environ["SIGHTLINE_CACHE"] = str(place / "dividing")
         data = split_folders(given.folder, place / "data", side, most=given.images)
+        compiling = _compile(place / "made")
         images = {part: len(read_all(data / part)) for part in ("train", "val")}
         shutil.rmtree(place / "dividing")
         out = Path(given.out).resolve() if given.out else place / "runs.jsonl"
@@ -72,21 +76,35 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
                 for name in chosen:
                     own = {"setting": setting, "name": name, "epochs": length, "seed": seed}
                     if not any(own.items() <= one.items() for one in done):
-                        done.append(own | _one(PEERS[name], data, own, given.set or [], place / "work"))
+                        done.append(own | _one(PEERS[name], data, own, given.set or [], place))
                         _add(out, done[-1])
     wanted = [one for one in done if one["name"] in chosen and one["epochs"] in epochs and one["seed"] < given.rounds]
     return {
         "side": side,
         "threads": threads,
         "images": images,
+        "compiling, s": compiling,
         "table": [_row(name, own, given.target, given.seconds) for name in chosen if (own := _of(wanted, name))],
         "missing": sorted({f"{one['name']}: {one['failed']}" for one in wanted if "failed" in one}),
     }
 
 
-def _one(peer: Peer, data: Path, own: dict[str, Any], settings: list[str], work: Path) -> dict[str, Any]:
+def _compile(cache: Path) -> float:
+    """Seconds in which sightline's C is compiled into a cache: once a machine."""
+    code = (
+        "import time; from sightline.data.upright import kernel; began = time.perf_counter(); kernel(); print(time.perf_counter() - began)"
+    )
+    environment = {**os.environ, "SIGHTLINE_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return round(float(done.stdout), 2)
+
+
+def _one(peer: Peer, data: Path, own: dict[str, Any], settings: list[str], place: Path) -> dict[str, Any]:
     """One run: when it had imported, when it was ready, and [seconds, accuracy] of each epoch."""
+    work = place / "work"
     shutil.rmtree(work, ignore_errors=True)
+    if (place / "made").exists():
+        shutil.copytree(place / "made", work / "cache")
     for made in data.glob("*.cache"):  # Ultralytics keeps what it found in a folder beside the images
         made.unlink()
     (work / "out").mkdir(parents=True)
