@@ -36,7 +36,7 @@ def known_twins(pixels: Pixels, digests: Sequence[str], cache: Path, progress: P
     kept = _read(path)
     if kept is not None:
         return kept
-    found = find_twins(pixels, progress, threads)
+    found = find_twins(pixels, progress, threads, cache)
     with contextlib.suppress(DiskError):  # it only saves time, and the cache may be somebody else's
         files.make_folder(path.parent)
         files.write_bytes(path, _packed(found))
