@@ -473,6 +473,7 @@ def test_a_damaged_index_is_not_believed(folder: Path, cache: Path, watch: Watch
 BUILD = """
 import sys, time
 from pathlib import Path
+import polars as pl
 from sightline import files
 from sightline.data import readers, shelf
 from sightline.processes import Share
@@ -487,9 +488,9 @@ todo = scan(root).usable
 print("ready", flush=True)
 while not go.exists():
     time.sleep(0.005)
-one = shelf.Shelf(stores, 24, 64_000_000)
+one, nothing = shelf.Shelf(stores, 24, 64_000_000), pl.repeat(None, len(todo), dtype=pl.String, eager=True)
 with files.scratch_folder(stores) as part:
-    shelf.fill(one, part, Share(), root, todo, [None] * len(todo), keep=True, workers=1, say=lambda done, whole: None)
+    shelf.fill(one, part, Share(), root, todo, nothing, keep=True, workers=1, say=lambda done, whole: None)
     folder, _, _ = shelf.finish(one, part, todo, keep=True)
 print(folder, shelf.map_pixels(folder, 24).sum(), flush=True)
 """

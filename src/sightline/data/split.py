@@ -115,7 +115,7 @@ def _group_order(digests: pl.Series, groups: Groups, seed: int) -> npt.NDArray[n
     """(G,) a random-looking number a group, made from the seed and the content of its first file (by digest)."""
     rows = pl.DataFrame({"group": groups, "digest": digests})
     first = rows.group_by("group").agg(pl.col("digest").min()).sort("group")["digest"]
-    return np.array([key(seed, "split", digest) for digest in first], dtype=np.uint64)
+    return np.fromiter((key(seed, "split", digest) for digest in first), dtype=np.uint64, count=len(first))
 
 
 def _divide(labels: pl.Series, groups: Groups, order: npt.NDArray[np.uint64], fractions: Fractions) -> Parts:

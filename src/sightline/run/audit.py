@@ -180,8 +180,8 @@ def _prepared(table: ImageTable, pixels: Any, config: Config) -> Prepared:
         if config.data.corrections is not None:
             raise
         usable = table.usable
-        allowed, digests = limits(config), usable["digest"].to_list()
-        twins = known_twins(pixels, digests, allowed.cache, threads=allowed.workers) if digests else _no_twins()
+        allowed, digests = limits(config), usable["digest"]
+        twins = known_twins(pixels, digests, allowed.cache, threads=allowed.workers) if len(digests) else _no_twins()
         groups = group_rows([usable["pixel_digest"], usable["group"]])
         part = usable["given"].fill_null("train").to_numpy().astype("<U5")
         split = Split(part, np.zeros(len(part), dtype=bool), (f"It cannot be trained on as it is: {error}",))

@@ -93,7 +93,7 @@ def divide(table: ImageTable, pixels: Pixels, config: Config, progress: Progress
     twins = None
     if split.twins == "near":
         allowed = limits(config)
-        twins = known_twins(pixels, usable["digest"].to_list(), allowed.cache, progress, allowed.workers)
+        twins = known_twins(pixels, usable["digest"], allowed.cache, progress, allowed.workers)
         joined = join_twins(groups, twins, usable["label"])
         groups, notes = joined.numbers, (*twins.notes, *joined.notes)
     fold = None if split.folds is None or split.fold is None else Fold(split.fold, split.folds)
@@ -126,8 +126,9 @@ def found_labels(frame: pl.DataFrame) -> pl.Series:
 
 def class_numbers(table: ImageTable) -> npt.NDArray[np.int64]:
     """(N,) the class of each usable row, in the order of `table.classes`."""
-    numbers = {name: i for i, name in enumerate(table.classes)}
-    return np.array([numbers[name] for name in table.usable["label"]], dtype=np.int64)
+    numbers = pl.Series(range(len(table.classes)), dtype=pl.Int64)
+    found: npt.NDArray[np.int64] = table.usable["label"].replace_strict(pl.Series(table.classes), numbers, return_dtype=pl.Int64).to_numpy()
+    return found
 
 
 def _conflicts(table: ImageTable) -> list[str]:
