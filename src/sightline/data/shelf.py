@@ -71,8 +71,12 @@ class Shelf:
 
     def place(self, digests: Digests, keep: bool) -> Path:
         """Where the store of files with these contents belongs; `keep`: with their pixels."""
-        key = hashlib.sha256("\n".join([str(VERSION), str(self.side), str(self.max_pixels), ""]).encode())
-        add_lines(key, digests.drop_nulls().unique().sort())
+        key = hashlib.sha256("\n".join([str(VERSION), str(self.side), str(self.max_pixels)]).encode())
+        for first in "0123456789abcdef":  # in order, and only a part of them is sorted at once
+            some = digests.filter(digests.str.starts_with(first)).unique().sort()
+            if len(some):
+                key.update(b"\n")
+                add_lines(key, some)
         return self.folder / f"{self.side}-{key.hexdigest()[:24]}{'' if keep else NO_PIXELS}"
 
     def find(self, digests: Digests, keep: bool) -> Path | None:
@@ -122,11 +126,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def read_rows(folder: Path, digests: Digests) -> pl.DataFrame:
     """What a store knows of each content, null where nothing: the columns of its rows, and the `place` in its map."""
-    rows = pl.read_parquet(folder / "rows.parquet").with_row_index("place")
-    known = rows["digest"].is_not_null()
-    if rows["digest"].equals(digests):  # made from these files in this order: nothing needs to be looked up
-        return rows if known.all() else rows.with_columns(pl.when(known).then(pl.exclude("digest")))
-    rows = rows.filter(known).unique("digest", keep="first", maintain_order=True)
+    table, known = folder / "rows.parquet", digests.is_not_null()
+    if pl.read_parquet(table, columns=["digest"])["digest"].equals(digests):  # made from these files: nothing is looked up
+        rows = pl.read_parquet(table, columns=[name for name in _ROWS if name != "digest"]).with_row_index("place")
+        rows = rows if known.all() else rows.select(pl.when(known).then(pl.all()))
+        return rows.with_columns(digest=digests)
+    rows = pl.read_parquet(table).with_row_index("place").filter(pl.col("digest").is_not_null())
+    rows = rows.unique("digest", keep="first", maintain_order=True)
     return digests.alias("digest").to_frame().join(rows, on="digest", how="left", maintain_order="left")
 
 

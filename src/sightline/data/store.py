@@ -239,12 +239,10 @@ def _cache_errors(cache: Path) -> Iterator[None]:
 
 def _tell(table: ImageTable, contents: pl.DataFrame, refused: dict[str, str]) -> ImageTable:
     """The table with what is known of each usable file, and with reasons against those that cannot be used."""
-    usable, told = table.frame["reason"].is_null(), contents.select(_TOLD)
-    if not usable.all():
-        told = told.select(pl.all().gather(pl.select(pl.when(usable).then(usable.cum_sum() - 1)).to_series()))
     bad = contents["unreadable"].is_not_null()
-    unreadable = dict(zip(table.frame["path"].filter(usable).filter(bad), contents["unreadable"].filter(bad), strict=True))
-    return replace(table, frame=table.frame.drop(_TOLD, strict=False).hstack(told)).quarantine(unreadable | refused)
+    unreadable = dict(zip(table.usable["path"].filter(bad), contents["unreadable"].filter(bad), strict=True))
+    frame = table.frame.drop(_TOLD, strict=False).hstack(table.spread(contents.select(_TOLD)))
+    return replace(table, frame=frame).quarantine(unreadable | refused)
 
 
 def _pixels(table: ImageTable, used: pl.DataFrame, folder: Path, side: int, limits: Limits) -> PixelStore | PixelFiles:

@@ -86,6 +86,11 @@ class ImageTable:
         reason = self.frame["reason"]
         return self.frame if reason.null_count() == len(reason) else self.frame.filter(reason.is_null())
 
+    def spread(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """(N) rows, of the (M) usable ones; null in the others."""
+        usable = self.frame["reason"].is_null()
+        return rows if usable.all() else rows.select(pl.all().gather(pl.select(pl.when(usable).then(usable.cum_sum() - 1)).to_series()))
+
     def quarantine(self, reasons: dict[str, str]) -> ImageTable:
         """The table with reasons, by path, against some rows; classes that lose all images leave and are told.
 

@@ -58,11 +58,11 @@ class Prepared:
     def images(self) -> pl.DataFrame:
         """All rows found, used or not, as `images.parquet` keeps them."""
         part = pl.Series(self.split.part, dtype=pl.String)
-        parts = pl.DataFrame({"path": self.table.usable["path"], "group_number": self.groups, "split": part, "twin": self.split.twins})
+        parts = pl.DataFrame({"group_number": self.groups, "split": part, "twin": self.split.twins})
         parts = parts.with_columns(split=pl.when(part != "").then(part), left_out=pl.when(part == "").then(pl.lit(self.split.left_out)))
         columns = ["path", "label", "found_label", "split", "group_number", "twin", "reason", "digest", "pixel_digest"]
         columns += ["height", "width", "notes", "given", "group", "bytes"]
-        frame = self.table.frame.join(parts, on="path", how="left", maintain_order="left")
+        frame = self.table.frame.hstack(self.table.spread(parts))
         reasons = [name for name in ("reason", "dropped", "left_out") if name in frame.columns]
         return frame.with_columns(found_label=found_labels(frame), reason=pl.coalesce(reasons)).select(columns)
 
