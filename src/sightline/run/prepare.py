@@ -127,7 +127,9 @@ def found_labels(frame: pl.DataFrame) -> pl.Series:
 def class_numbers(table: ImageTable) -> npt.NDArray[np.int64]:
     """(N,) the class of each usable row, in the order of `table.classes`."""
     numbers = pl.Series(range(len(table.classes)), dtype=pl.Int64)
-    found: npt.NDArray[np.int64] = table.usable["label"].replace_strict(pl.Series(table.classes), numbers, return_dtype=pl.Int64).to_numpy()
+    found: npt.NDArray[np.int64] = (
+        table.usable["label"].replace_strict(pl.Series(table.classes), numbers, return_dtype=pl.Int64).to_numpy(writable=True)
+    )
     return found
 
 
