@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from sightline import files
-from sightline.data import readers, shelf, store
+from sightline.data import readers, shelf, store, walk
 from sightline.data.images import decode, shrink
 from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
 from sightline.data.table import ImageTable, scan
@@ -662,3 +662,20 @@ def test_memory_does_not_hold_the_images(tmp_path: Path, cache: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 40e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_is_kept_in_columns_does_not_depend_on_how_much_is_packed_at_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "red" / "red-000.png", folder / "blue" / "again.png")
+    (folder / "green" / "broken.png").write_bytes(b"no image")
+    whole, pixels = opened(folder, tmp_path / "one")
+    monkeypatch.setattr(walk, "_PACKED", 5)
+    monkeypatch.setattr(shelf, "_PACKED", 7)
+    for _ in range(2):  # built, and found again
+        table, parts = opened(folder, tmp_path / "two")
+        assert table.frame.equals(whole.frame)
+        rows = np.arange(len(table.usable))
+        assert torch.equal(parts.read(rows), pixels.read(rows))
+    assert [place.name for place in (tmp_path / "one" / "stores").iterdir()] == [f.name for f in (tmp_path / "two" / "stores").iterdir()]
