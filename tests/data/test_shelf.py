@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from sightline.data.shelf import Shelf, in_threads, read_manifest
+from sightline.data import shelf as module
+from sightline.data.shelf import Shelf, add_lines, column, in_threads, read_manifest
 
 
 def test_threads_give_their_results_in_order() -> None:
@@ -49,14 +52,14 @@ def test_after_an_error_no_further_item_is_begun() -> None:
 
 def test_the_name_of_a_store_depends_on_the_contents_alone(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, 24, 1000)
-    name = shelf.place(["a", "b", None], True)
-    assert name == shelf.place(["b", "a", "a"], True)
+    name = shelf.place(pl.Series(["a", "b", None]), True)
+    assert name == shelf.place(pl.Series(["b", "a", "a"]), True)
     assert name.parent == tmp_path
     others = [
-        shelf.place(["a"], True),
-        shelf.place(["a", "b"], False),
-        Shelf(tmp_path, 25, 1000).place(["a", "b"], True),
-        Shelf(tmp_path, 24, 1001).place(["a", "b"], True),
+        shelf.place(pl.Series(["a"]), True),
+        shelf.place(pl.Series(["a", "b"]), False),
+        Shelf(tmp_path, 25, 1000).place(pl.Series(["a", "b"]), True),
+        Shelf(tmp_path, 24, 1001).place(pl.Series(["a", "b"]), True),
     ]
     assert len({name, *others}) == 5
 
@@ -64,5 +67,17 @@ def test_the_name_of_a_store_depends_on_the_contents_alone(tmp_path: Path) -> No
 def test_an_empty_shelf_has_no_stores(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "none", 24, 1000)
     assert list(shelf.whole()) == []
-    assert shelf.find(["a"], True) is None
+    assert shelf.find(pl.Series(["a"]), True) is None
     assert read_manifest(tmp_path / "none") is None
+
+
+def test_texts_are_packed_and_hashed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PACKED", 2)
+    texts = ["a", None, "ä", "", "b"]
+    packed = column(text for text in texts)
+    assert packed.dtype == pl.String
+    assert packed.to_list() == texts
+    assert column([]).to_list() == []
+    content = hashlib.sha256()
+    add_lines(content, packed.drop_nulls())
+    assert content.digest() == hashlib.sha256("a\nä\n\nb".encode()).digest()

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from sightline import files
-from sightline.data import readers, shelf, store
+from sightline.data import readers, shelf, store, walk
 from sightline.data.images import decode, shrink
 from sightline.data.store import Limits, PixelFiles, PixelStore, open_pixels
 from sightline.data.table import ImageTable, scan
@@ -473,6 +473,7 @@ def test_a_damaged_index_is_not_believed(folder: Path, cache: Path, watch: Watch
 BUILD = """
 import sys, time
 from pathlib import Path
+import polars as pl
 from sightline import files
 from sightline.data import readers, shelf
 from sightline.processes import Share
@@ -487,9 +488,9 @@ todo = scan(root).usable
 print("ready", flush=True)
 while not go.exists():
     time.sleep(0.005)
-one = shelf.Shelf(stores, 24, 64_000_000)
+one, nothing = shelf.Shelf(stores, 24, 64_000_000), pl.repeat(None, len(todo), dtype=pl.String, eager=True)
 with files.scratch_folder(stores) as part:
-    shelf.fill(one, part, Share(), root, todo, [None] * len(todo), keep=True, workers=1, say=lambda done, whole: None)
+    shelf.fill(one, part, Share(), root, todo, nothing, keep=True, workers=1, say=lambda done, whole: None)
     folder, _, _ = shelf.finish(one, part, todo, keep=True)
 print(folder, shelf.map_pixels(folder, 24).sum(), flush=True)
 """
@@ -661,3 +662,20 @@ def test_memory_does_not_hold_the_images(tmp_path: Path, cache: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 40e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_is_kept_in_columns_does_not_depend_on_how_much_is_packed_at_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "red" / "red-000.png", folder / "blue" / "again.png")
+    (folder / "green" / "broken.png").write_bytes(b"no image")
+    whole, pixels = opened(folder, tmp_path / "one")
+    monkeypatch.setattr(walk, "_PACKED", 5)
+    monkeypatch.setattr(shelf, "_PACKED", 7)
+    for _ in range(2):  # built, and found again
+        table, parts = opened(folder, tmp_path / "two")
+        assert table.frame.equals(whole.frame)
+        rows = np.arange(len(table.usable))
+        assert torch.equal(parts.read(rows), pixels.read(rows))
+    assert [place.name for place in (tmp_path / "one" / "stores").iterdir()] == [f.name for f in (tmp_path / "two" / "stores").iterdir()]

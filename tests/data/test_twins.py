@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from sightline.data import candidates
 from sightline.data.twins import AT_LEAST, Twins, components, find_twins, likely_twins
-from sightline.data.waves import Waves, best_window, cosine
+from sightline.data.waves import Waves, any_above, best_cosine, best_window, cosine
 
 Picture = Image.Image
 
@@ -202,6 +202,18 @@ def test_many_pictures_are_filed_and_hardly_a_twin_is_lost(monkeypatch: pytest.M
     assert len(filed) >= 0.97 * len(everything)
 
 
+def test_other_blocks_give_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = Squares([noisy(scene(seed % 60, 24, 24), seed, 5) for seed in range(300)], side=24)
+    monkeypatch.setattr(candidates, "EXHAUSTIVE", 100)
+    monkeypatch.setattr(candidates, "_FILE", 10)
+    whole = find_twins(pixels)
+    monkeypatch.setattr(candidates, "_BLOCK", 7)
+    parts = find_twins(pixels)
+    assert len(whole) > 240
+    assert pairs_of(parts) == pairs_of(whole)
+    np.testing.assert_allclose(parts.similarity, whole.similarity, rtol=0, atol=1e-6)
+
+
 def test_pairs_that_were_not_proved_are_likely_ones() -> None:
     pixels = Squares([scene(0), noisy(scene(0), 1, 70), scene(1)])
     likely = likely_twins(pixels)
@@ -260,9 +272,19 @@ def test_pairs_that_are_looked_for_in_bfloat16_first_are_the_same(monkeypatch: p
 
 def test_no_pair_is_lost_by_rounding_to_bfloat16() -> None:
     draws = torch.Generator().manual_seed(0)
-    one = torch.nn.functional.normalize(torch.randn(2000, 71, generator=draws))
-    other = torch.nn.functional.normalize(one + 0.06 * torch.randn(2000, 71, generator=draws))
-    queries, others = Waves(one[:, :39], one[:, 39:]), Waves(other[:, :39], other[:, 39:])
-    exact, _, _ = best_window([queries], others)
+    one = torch.nn.functional.normalize(torch.randn(2000, 74, generator=draws))
+    other = torch.nn.functional.normalize(one + 0.06 * torch.randn(2000, 74, generator=draws))
+    queries, others = Waves(one), Waves(other)
+    exact, _, _ = best_window(Waves(one[:, None]), others)
     assert ((exact - cosine(queries, others).diagonal()).abs() < 1e-6).all()
     assert (exact - cosine(queries.rounded(), others.rounded()).diagonal()).abs().max() < candidates._ROUNDING / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("queries", "others"), [(1, 1), (33, 129), (64, 300)])
+def test_what_is_above_is_what_a_plain_search_finds(dtype: torch.dtype, queries: int, others: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    one = Waves(torch.nn.functional.normalize(torch.randn(queries, 6, 74, generator=draws), dim=2).to(dtype))
+    other = Waves(torch.nn.functional.normalize(torch.randn(others, 74, generator=draws), dim=1).to(dtype))
+    for least in (0.2, 0.35, 2.0):
+        assert torch.equal(any_above(one, other, least), (best_cosine(one, other) > least).nonzero())

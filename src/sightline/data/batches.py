@@ -38,7 +38,7 @@ _PROCESSOR = torch.device("cpu")
 
 def image_keys(paths: Iterable[str]) -> npt.NDArray[np.uint64]:
     """(N,) uint64: what an image's random draws depend on, its path inside the folder."""
-    return np.array([key("image", path) for path in paths], dtype=np.uint64)
+    return np.fromiter((key("image", path) for path in paths), dtype=np.uint64)
 
 
 class Sampling(Protocol):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from safetensors.numpy import load, save
 
 from sightline import files
@@ -24,7 +25,9 @@ from sightline.data.twins import VERSION, Progress, Twins, find_twins
 from sightline.errors import DiskError
 
 
-def known_twins(pixels: Pixels, digests: Sequence[str], cache: Path, progress: Progress | None = None, threads: int = 1) -> Twins:
+def known_twins(
+    pixels: Pixels, digests: Sequence[str] | pl.Series, cache: Path, progress: Progress | None = None, threads: int = 1
+) -> Twins:
     """What `find_twins` gives, from an earlier call where there was one.
 
     Args:
@@ -36,16 +39,16 @@ def known_twins(pixels: Pixels, digests: Sequence[str], cache: Path, progress: P
     kept = _read(path)
     if kept is not None:
         return kept
-    found = find_twins(pixels, progress, threads)
+    found = find_twins(pixels, progress, threads, cache)
     with contextlib.suppress(DiskError):  # it only saves time, and the cache may be somebody else's
         files.make_folder(path.parent)
         files.write_bytes(path, _packed(found))
     return found
 
 
-def _name(pixels: Pixels, digests: Sequence[str]) -> str:
+def _name(pixels: Pixels, digests: Sequence[str] | pl.Series) -> str:
     content = hashlib.sha256(f"{shelf.VERSION} {VERSION} {pixels.side}\n".encode())
-    content.update("\n".join(digests).encode())
+    shelf.add_lines(content, digests)
     content.update(pixels.extents.tobytes())
     return f"{content.hexdigest()[:32]}.twins"
 

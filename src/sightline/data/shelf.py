@@ -20,19 +20,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
 
 from sightline import files
-from sightline.data.readers import Chunk, Reader, Row, Squares, helped
+from sightline.data.readers import Reader, Row, Squares, helped
 from sightline.processes import Share
 
 VERSION = 3  # of the decoder and the layout; another one, other stores
 NO_PIXELS = "-rows"  # ending of a store that only knows what the files hold
 _MANY, _SAMPLE = 1000, 50  # files of unknown content: whether an earlier store has any of them is asked of some
+_PACKED = 65_536  # texts, or rows, that are objects at once
 _CHUNK = 32  # files a task: long enough to hide the hand-over, short enough for a smooth progress bar
 _ROWS = {
     "digest": pl.String,
@@ -45,8 +47,17 @@ _ROWS = {
     "unreadable": pl.String,
 }
 Progress = Callable[[int, int], None]
-Digests = Sequence[str | None]
+Digests = pl.Series  # texts, null where nothing is known
 Item = TypeVar("Item")
+
+
+class Hash(Protocol):
+    """Of hashlib."""
+
+    def update(self, data: bytes, /) -> None:
+        """More content."""
+
+
 Result = TypeVar("Result")
 
 
@@ -60,8 +71,12 @@ class Shelf:
 
     def place(self, digests: Digests, keep: bool) -> Path:
         """Where the store of files with these contents belongs; `keep`: with their pixels."""
-        contents = sorted({digest for digest in digests if digest})
-        key = hashlib.sha256("\n".join([str(VERSION), str(self.side), str(self.max_pixels), *contents]).encode())
+        key = hashlib.sha256("\n".join([str(VERSION), str(self.side), str(self.max_pixels)]).encode())
+        for first in "0123456789abcdef":  # in order, and only a part of them is sorted at once
+            some = digests.filter(digests.str.starts_with(first)).unique().sort()
+            if len(some):
+                key.update(b"\n")
+                add_lines(key, some)
         return self.folder / f"{self.side}-{key.hexdigest()[:24]}{'' if keep else NO_PIXELS}"
 
     def find(self, digests: Digests, keep: bool) -> Path | None:
@@ -83,6 +98,21 @@ class Shelf:
         return any(size.items() <= manifest.items() for _, manifest in self.whole())
 
 
+def add_lines(content: Hash, texts: Sequence[str] | pl.Series) -> None:
+    """Adds the texts to a digest, with line breaks between them; never are all of them objects."""
+    for start in range(0, len(texts), _PACKED):
+        content.update((("\n" if start else "") + "\n".join(texts[start : start + _PACKED])).encode())
+
+
+def column(texts: Iterable[str | None]) -> pl.Series:
+    """The texts as a column; never are all of them objects."""
+    texts = iter(texts)
+    parts = [pl.Series(dtype=pl.String)]
+    while some := list(islice(texts, _PACKED)):
+        parts.append(pl.Series(some, dtype=pl.String))
+    return pl.concat(parts)
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a whole store: it agrees with the table of rows and with the size of the map."""
     try:
@@ -96,10 +126,14 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def read_rows(folder: Path, digests: Digests) -> pl.DataFrame:
     """What a store knows of each content, null where nothing: the columns of its rows, and the `place` in its map."""
-    rows = pl.read_parquet(folder / "rows.parquet").with_row_index("place").filter(pl.col("digest").is_not_null())
+    table, known = folder / "rows.parquet", digests.is_not_null()
+    if pl.read_parquet(table, columns=["digest"])["digest"].equals(digests):  # made from these files: nothing is looked up
+        rows = pl.read_parquet(table, columns=[name for name in _ROWS if name != "digest"]).with_row_index("place")
+        rows = rows if known.all() else rows.select(pl.when(known).then(pl.all()))
+        return rows.with_columns(digest=digests)
+    rows = pl.read_parquet(table).with_row_index("place").filter(pl.col("digest").is_not_null())
     rows = rows.unique("digest", keep="first", maintain_order=True)
-    wanted = pl.DataFrame({"digest": digests}, schema={"digest": pl.String})
-    return wanted.join(rows, on="digest", how="left", maintain_order="left")
+    return digests.alias("digest").to_frame().join(rows, on="digest", how="left", maintain_order="left")
 
 
 def map_pixels(folder: Path, side: int) -> Squares:
@@ -141,9 +175,9 @@ class _Earlier:
     @classmethod
     def nearest(cls, shelf: Shelf, known: Digests, keep: bool) -> _Earlier:
         """The store that shares most contents; of equal ones, such as where nothing is known yet, the newest."""
-        nearest, most, wanted = None, -1, {digest for digest in known if digest}
+        nearest, most, wanted = None, -1, known.drop_nulls().unique().alias("digest").to_frame()
         for folder, _ in shelf.whole():
-            shared = len(wanted.intersection(pl.read_parquet(folder / "rows.parquet", columns=["digest"])["digest"]))
+            shared = len(wanted.join(pl.read_parquet(folder / "rows.parquet", columns=["digest"]), on="digest", how="semi"))
             if shared > most and not (keep and folder.name.endswith(NO_PIXELS)):
                 nearest, most = folder, shared
         if nearest is None:
@@ -152,9 +186,9 @@ class _Earlier:
         places = {digest: place for place, digest in enumerate(rows["digest"]) if digest}
         return cls(places, rows, map_pixels(nearest, shelf.side) if keep else None)
 
-    def holds_any(self, reader: Reader, paths: Sequence[str], known: Digests) -> bool:
+    def holds_any(self, reader: Reader, paths: pl.Series, known: Digests) -> bool:
         """Whether it shares anything with these files, as far as is known, or any of `paths` where nothing is known."""
-        if not self.places or any(digest in self.places for digest in known):
+        if not self.places or any(digest in self.places for digest in known.drop_nulls()):
             return bool(self.places)
         opened = (reader.open(path)[0] for path in paths)
         return any(hashlib.sha256(data).hexdigest() in self.places for data in opened if data is not None)
@@ -203,32 +237,44 @@ def fill(
         if keep:
             _reserve(file.fileno(), len(todo) * shelf.side**2 * 3)
         reader = Reader(str(root), shelf.side, shelf.max_pixels, file.fileno() if keep else None)
-        earlier, paths = _Earlier.nearest(shelf, known, keep), todo["path"].to_list()
-        if len(paths) >= _MANY and not earlier.holds_any(reader, paths[:: len(paths) // _SAMPLE], known):
+        earlier, paths = _Earlier.nearest(shelf, known, keep), todo["path"]
+        if len(paths) >= _MANY and not earlier.holds_any(reader, paths.gather_every(len(paths) // _SAMPLE), known):
             earlier = _Earlier.empty()
-        found = _read_all(reader, earlier, paths, share, known, workers, say)
-    rows = pl.DataFrame({name: [getattr(row, name) for row in found] for name in _ROWS}, schema=_ROWS)
+        rows = _read_all(reader, earlier, paths, share, known, workers, say)
     rows.write_parquet(part / "rows" / f"{share.part:06d}.parquet")
 
 
-def _read_all(reader: Reader, earlier: _Earlier, paths: list[str], share: Share, known: Digests, workers: int, say: Progress) -> list[Row]:
+def _read_all(
+    reader: Reader, earlier: _Earlier, paths: pl.Series, share: Share, known: Digests, workers: int, say: Progress
+) -> pl.DataFrame:
     own = range(len(paths))[share.of(len(paths))]
-    chunks = ([(paths[place], place) for place in own[first : first + _CHUNK]] for first in range(0, len(own), _CHUNK))
+    chunks = (own[first : first + _CHUNK] for first in range(0, len(own), _CHUNK))
+    packed: list[pl.DataFrame] = []
     rows: list[Row] = []
+    done = 0
     with helped(reader, workers, 0 if earlier.places else len(own)) as decoded:
 
-        def read(chunk: Chunk) -> list[Row]:
+        def read(places: range) -> list[Row]:
+            own_paths, digests = (column[places.start : places.stop].to_list() for column in (paths, known))
             if not earlier.places:
-                return decoded(chunk)
-            return [earlier.read(reader, path, place, known[place]) for path, place in chunk]
+                return decoded(list(zip(own_paths, places, strict=True)))
+            return [earlier.read(reader, *what) for what in zip(own_paths, places, digests, strict=True)]
 
         for some in in_threads(read, chunks, workers):
             rows += some
-            say(min(len(rows) * share.parts, len(paths)), len(paths))  # the others are about as far
-    return rows
+            done += len(some)
+            if len(rows) >= _PACKED:
+                packed.append(_as_columns(rows))
+                rows = []
+            say(min(done * share.parts, len(paths)), len(paths))  # the others are about as far
+    return pl.concat([*packed, _as_columns(rows)])
 
 
-def finish(shelf: Shelf, part: Path, todo: pl.DataFrame, *, keep: bool) -> tuple[Path, list[str | None], dict[str, str]]:
+def _as_columns(rows: list[Row]) -> pl.DataFrame:
+    return pl.DataFrame({name: [getattr(row, name) for row in rows] for name in _ROWS}, schema=_ROWS)
+
+
+def finish(shelf: Shelf, part: Path, todo: pl.DataFrame, *, keep: bool) -> tuple[Path, Digests, dict[str, str]]:
     """Gives a store that is filled its name, when it is whole and on the disk.
 
     Returns:
@@ -237,7 +283,7 @@ def finish(shelf: Shelf, part: Path, todo: pl.DataFrame, *, keep: bool) -> tuple
     rows = pl.concat([pl.read_parquet(path) for path in sorted((part / "rows").iterdir())])
     shutil.rmtree(part / "rows")
     _complete(part, rows, shelf, int(todo["bytes"].sum()))
-    digests = rows["digest"].to_list()
+    digests = rows["digest"]
     folder = shelf.place(digests, keep)
     with files.locked(shelf.folder):  # two that find the same damaged store: no whole one is ever removed
         if not read_manifest(folder):

@@ -113,9 +113,18 @@ def make_split(
 
 def _group_order(digests: pl.Series, groups: Groups, seed: int) -> npt.NDArray[np.uint64]:
     """(G,) a random-looking number a group, made from the seed and the content of its first file (by digest)."""
+    alone = _alone(groups)
+    order = np.zeros(int(groups.max(initial=-1)) + 1, dtype=np.uint64)
     rows = pl.DataFrame({"group": groups, "digest": digests})
-    first = rows.group_by("group").agg(pl.col("digest").min()).sort("group")["digest"]
-    return np.array([key(seed, "split", digest) for digest in first], dtype=np.uint64)
+    several = rows.filter(~alone).group_by("group").agg(pl.col("digest").min())
+    for some in (rows.filter(alone), several):
+        order[some["group"].to_numpy()] = np.fromiter((key(seed, "split", digest) for digest in some["digest"]), np.uint64, len(some))
+    return order
+
+
+def _alone(groups: Groups) -> pl.Series:
+    """(N,) whether a row is all of its group: most are, and need not be counted."""
+    return pl.Series(np.bincount(groups)[groups] == 1, dtype=pl.Boolean)
 
 
 def _divide(labels: pl.Series, groups: Groups, order: npt.NDArray[np.uint64], fractions: Fractions) -> Parts:
@@ -131,9 +140,11 @@ def _divide(labels: pl.Series, groups: Groups, order: npt.NDArray[np.uint64], fr
 
 def _groups_by_class(labels: pl.Series, groups: Groups) -> list[Groups]:
     """The groups of each class; one that spans classes counts to the class that most of its images have."""
-    counts = pl.DataFrame({"group": groups, "label": labels}).group_by("group", "label").len()
+    rows, alone = pl.DataFrame({"group": groups, "label": labels}), _alone(groups)
+    counts = rows.filter(~alone).group_by("group", "label").len()
     ranked = counts.sort("group", "len", "label", descending=[False, True, False])
-    home = ranked.unique("group", keep="first", maintain_order=True)
+    several = ranked.unique("group", keep="first", maintain_order=True).drop("len")
+    home = pl.concat([rows.filter(alone), several]).sort("group")
     return [members["group"].to_numpy() for members in home.partition_by("label", maintain_order=True)]
 
 

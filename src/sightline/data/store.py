@@ -41,8 +41,10 @@ from sightline.data.images import decode, shrink
 from sightline.data.readers import Squares, try_to_open
 from sightline.data.shelf import (
     NO_PIXELS,
+    Digests,
     Progress,
     Shelf,
+    column,
     fill,
     finish,
     in_threads,
@@ -164,9 +166,10 @@ def open_pixels(
         DataError: fewer than two classes have images that can be read.
     """
     known, folder = decode_all(table, side, limits, progress)
-    contents = pl.concat([known.todo.select("path"), read_rows(folder, known.digests)], how="horizontal")
-    table = _tell(table, contents, known.refused)
-    return table, _pixels(table, contents, folder, side, limits)
+    contents = read_rows(folder, known.digests)  # a row for each usable row of the table
+    told = _tell(table, contents, known.refused)
+    contents = contents.filter(told.frame["reason"].is_null().filter(table.frame["reason"].is_null()))
+    return told, _pixels(told, contents, folder, side, limits)
 
 
 def decode_all(table: ImageTable, side: int, limits: Limits, progress: Progress | None = None) -> tuple[Known, Path]:
@@ -185,7 +188,7 @@ class Known:
     """What is known of the contents of a table's files, while their store is looked for or built.
 
     Attributes:
-        digests: of each usable row; None where nothing is known yet.
+        digests: of each usable row; null where nothing is known yet.
         refused: a reason against each path that cannot be opened.
         leads: whether this process has looked itself, and not waited for another.
     """
@@ -201,7 +204,7 @@ class Known:
         """The store of these contents, if there is one."""
         self.leads = True
         self.digests, self.refused = _hash_where_it_pays(self.shelf, self.root, self.todo, self.remembered, self.limits.workers, self.say)
-        found = self.shelf.find(self.digests, self.keep) if self.digests.count(None) == len(self.refused) else None
+        found = self.shelf.find(self.digests, self.keep) if self.digests.null_count() == len(self.refused) else None
         if found is not None:
             self._remember()
         return found
@@ -218,7 +221,7 @@ class Known:
         return folder
 
     def _remember(self) -> None:
-        if self.digests != self.remembered:
+        if not self.digests.equals(self.remembered):
             with contextlib.suppress(DiskError):  # it only saves time, and the cache may be somebody else's
                 _remember(self.root, self.todo, self.digests, self.limits.cache, self.started)
 
@@ -235,19 +238,18 @@ def _cache_errors(cache: Path) -> Iterator[None]:
 
 
 def _tell(table: ImageTable, contents: pl.DataFrame, refused: dict[str, str]) -> ImageTable:
-    """The table with what is known of each file, and with reasons against those that cannot be used."""
-    told = contents.select("path", *_TOLD)
-    frame = table.frame.drop(_TOLD, strict=False).join(told, on="path", how="left", maintain_order="left")
-    unreadable = contents.filter(pl.col("unreadable").is_not_null()).select("path", "unreadable")
-    return replace(table, frame=frame).quarantine(dict(unreadable.iter_rows()) | refused)
+    """The table with what is known of each usable file, and with reasons against those that cannot be used."""
+    bad = contents["unreadable"].is_not_null()
+    unreadable = dict(zip(table.usable["path"].filter(bad), contents["unreadable"].filter(bad), strict=True))
+    frame = table.frame.drop(_TOLD, strict=False).hstack(table.spread(contents.select(_TOLD)))
+    return replace(table, frame=frame).quarantine(unreadable | refused)
 
 
-def _pixels(table: ImageTable, contents: pl.DataFrame, folder: Path, side: int, limits: Limits) -> PixelStore | PixelFiles:
-    used = table.usable.select("path").join(contents, on="path", how="left", maintain_order="left")
+def _pixels(table: ImageTable, used: pl.DataFrame, folder: Path, side: int, limits: Limits) -> PixelStore | PixelFiles:
     extents = used.select("stored_height", "stored_width").to_numpy().astype(np.int32)
     if folder.name.endswith(NO_PIXELS):
         pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="decode")
-        return PixelFiles(table.root, tuple(used["path"]), side, extents, limits, pool)
+        return PixelFiles(table.root, tuple(table.usable["path"]), side, extents, limits, pool)
     places = used["place"].to_numpy().astype(np.int64)
     import torch
 
@@ -264,25 +266,28 @@ def _index_path(root: Path, cache: Path) -> Path:
 def _read_index(path: Path) -> pl.DataFrame | None:
     """path, bytes, changed and digest of files that were read before; a digest in front of the table guards it."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            guard, data = file.read(32), file.read()
     except OSError:
         return None
-    whole = hashlib.sha256(data[32:]).digest() == data[:32]
-    return pl.read_parquet(io.BytesIO(data[32:])) if whole else None
+    return pl.read_parquet(io.BytesIO(data)) if hashlib.sha256(data).digest() == guard else None
 
 
-def _remembered(root: Path, todo: pl.DataFrame, cache: Path) -> list[str | None]:
+def _remembered(root: Path, todo: pl.DataFrame, cache: Path) -> Digests:
     """Digest of each row whose path, size and time of change are those of an earlier build."""
     index = _read_index(_index_path(root, cache))
     if index is None:
-        return [None] * len(todo)
-    return todo.join(index, on=["path", "bytes", "changed"], how="left", maintain_order="left")["digest"].to_list()
+        return pl.repeat(None, len(todo), dtype=pl.String, eager=True)
+    asked = ["path", "bytes", "changed"]
+    if index.select(asked).equals(todo.select(asked)):  # nothing has changed
+        return index["digest"]
+    return todo.select(asked).join(index, on=asked, how="left", maintain_order="left")["digest"]
 
 
-def _remember(root: Path, todo: pl.DataFrame, known: list[str | None], cache: Path, started: int) -> None:
+def _remember(root: Path, todo: pl.DataFrame, known: Digests, cache: Path, started: int) -> None:
     """The content of each file that had settled when it was read, for the next time."""
     path = _index_path(root, cache)
-    index = todo.select("path", "bytes", "changed").with_columns(digest=pl.Series(known, dtype=pl.String))
+    index = todo.select("path", "bytes", "changed").with_columns(digest=known)
     index = index.filter(pl.col("digest").is_not_null() & (pl.col("changed") < started - _SETTLED_NS))
     before = _read_index(path)
     if before is not None:  # another table of the same folder may have written it
@@ -290,31 +295,41 @@ def _remember(root: Path, todo: pl.DataFrame, known: list[str | None], cache: Pa
     data = io.BytesIO()
     index.write_parquet(data)
     files.make_folder(path.parent)
-    files.write_bytes(path, hashlib.sha256(data.getvalue()).digest() + data.getvalue())
+    guard = hashlib.sha256(data.getbuffer()).digest()
+
+    def fill(part: Path) -> None:
+        with part.open("wb") as file:
+            file.writelines([guard, data.getbuffer()])
+
+    files.write_atomic(path, fill)
 
 
 def _hash_where_it_pays(
-    shelf: Shelf, root: Path, todo: pl.DataFrame, remembered: list[str | None], workers: int, say: Progress
-) -> tuple[list[str | None], dict[str, str]]:
+    shelf: Shelf, root: Path, todo: pl.DataFrame, remembered: Digests, workers: int, say: Progress
+) -> tuple[Digests, dict[str, str]]:
     """Reads files of unknown content where a few of a folder have changed, or where a store may be theirs.
 
     Returns:
         The digest of each row, and a reason against each path that cannot be opened.
     """
-    known, refused = list(remembered), {}
-    pending = [i for i, digest in enumerate(known) if digest is None]
-    few = len(pending) < len(known) and len(pending) <= max(_FEW, len(known) // 10)
-    if not few and not shelf.may_hold(todo):
-        return known, {}
-    paths = todo["path"].gather(pending).to_list()
-    opened = in_threads(lambda path: try_to_open(root / path, files.digest), paths, workers)
-    for done, (i, path, (digest, reason)) in enumerate(zip(pending, paths, opened, strict=True), 1):
-        known[i] = digest
-        if reason is not None:
-            refused[path] = reason
-        if done % 32 == 0 or done == len(pending):
-            say(done, len(pending))
-    return known, refused
+    unknown = remembered.is_null()
+    pending, refused = int(unknown.sum()), {}
+    few = pending < len(unknown) and pending <= max(_FEW, len(unknown) // 10)
+    if not pending or (not few and not shelf.may_hold(todo)):
+        return remembered, {}
+    paths = todo["path"].filter(unknown)
+
+    def digests() -> Iterator[str | None]:
+        opened = in_threads(lambda path: try_to_open(root / path, files.digest), paths, workers)
+        for done, (path, (digest, reason)) in enumerate(zip(paths, opened, strict=True), 1):
+            if reason is not None:
+                refused[path] = reason
+            if done % 32 == 0 or done == pending:
+                say(done, pending)
+            yield digest
+
+    found = column(digests()).gather(pl.select(pl.when(unknown).then(unknown.cum_sum() - 1)).to_series())
+    return pl.select(pl.coalesce(remembered, found)).to_series(), refused
 
 
 def _fits(n: int, side: int, limits: Limits) -> bool:

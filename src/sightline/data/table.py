@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
 
+import numpy as np
 import polars as pl
 
 from sightline.data.formats import SUFFIXES
-from sightline.data.walk import NOT_A_FILE, File, counted, last_change, status_of, walk
+from sightline.data.walk import NOT_A_FILE, counted, last_change, status_of, walk
 from sightline.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -82,7 +83,13 @@ class ImageTable:
     @property
     def usable(self) -> pl.DataFrame:
         """The rows without a reason against them."""
-        return self.frame.filter(pl.col("reason").is_null())
+        reason = self.frame["reason"]
+        return self.frame if reason.null_count() == len(reason) else self.frame.filter(reason.is_null())
+
+    def spread(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """(N) rows, of the (M) usable ones; null in the others."""
+        usable = self.frame["reason"].is_null()
+        return rows if usable.all() else rows.select(pl.all().gather(pl.select(pl.when(usable).then(usable.cum_sum() - 1)).to_series()))
 
     def quarantine(self, reasons: dict[str, str]) -> ImageTable:
         """The table with reasons, by path, against some rows; classes that lose all images leave and are told.
@@ -90,10 +97,10 @@ class ImageTable:
         Raises:
             DataError: fewer classes than `least` remain.
         """
-        new = pl.DataFrame({"path": list(reasons), "new": list(reasons.values())}, {"path": pl.String, "new": pl.String})
-        frame = self.frame.join(new, on="path", how="left", maintain_order="left")
-        frame = frame.with_columns(reason=pl.coalesce("reason", "new")).drop("new")
-        return _settle(replace(self, frame=frame))
+        if not reasons:
+            return _settle(self)
+        new = pl.col("path").replace_strict(list(reasons), list(reasons.values()), default=None, return_dtype=pl.String)
+        return _settle(replace(self, frame=self.frame.with_columns(reason=pl.coalesce("reason", new))))
 
 
 def scan(source: str | Path, least: int = 2) -> ImageTable:
@@ -124,27 +131,29 @@ def _scan_folder(root: Path) -> ImageTable:
         if (root / "ledger.jsonl").exists():
             raise DataError(f"{root} is a run folder of sightline: give the folder of images that it was trained on.")
         raise DataError(f"The folder {root} cannot be read: change its rights.")
-    tops = sorted({image.parts[0] for image in found.images if len(image.parts) > 1})
+    images = found.images()
+    counts = np.bincount(images["folder"].to_numpy(), minlength=len(found.folders)).tolist()
+    holding = [parts for parts, n in zip(found.folders, counts, strict=True) if n]
+    tops = sorted({parts[0] for parts in holding if parts})
     splits = _own_splits(root, tops)
     level = 1 if splits else 0  # of the class folder, below the root
     left_out: Counter[tuple[str, str]] = Counter()
-    used = []
-    for image in found.images:
-        reason = _reason_without_label(image.parts, splits, level)
-        if reason:
-            left_out[reason, image.parts[0]] += 1
-        else:
-            used.append(image)
-    if not used:
+    reasons = [_reason_without_label(parts, splits, level) for parts in found.folders]
+    for parts, n, reason in zip(found.folders, counts, reasons, strict=True):
+        if n and reason:
+            left_out[reason, parts[0] if parts else ""] += n
+    if left_out.total() == len(images):
         raise DataError(_nothing_found(root, left_out.total(), bool(splits), found.folders))
-    if not splits and len(tops) == 1 and all(len(image.parts) > 2 for image in found.images):
+    if left_out:
+        images = images.filter(pl.Series(reasons, dtype=pl.String).gather(images["folder"]).is_null())
+    if not splits and len(tops) == 1 and all(len(parts) > 1 for parts in holding):
         raise DataError(f"All images of {root} lie in the folders of {tops[0]}: give {root / tops[0]}.")
     for (reason, _), n in left_out.items():
         found.skipped[reason] += n
     classes = {parts[level] for parts in found.folders if len(parts) > level and (not splits or parts[0] in splits)}
     return ImageTable(
         root,
-        _frame(used, splits, level),
+        _frame(images, found.folders, splits, level),
         (),
         counted(found.skipped),
         found=tuple(sorted({normalize("NFC", name) for name in classes})),
@@ -153,23 +162,21 @@ def _scan_folder(root: Path) -> ImageTable:
 
 
 def _reason_without_label(parts: tuple[str, ...], splits: dict[str, str], level: int) -> str | None:
-    if splits and len(parts) > 1 and parts[0] not in splits:
+    """Against the images that lie in a folder."""
+    if splits and parts and parts[0] not in splits:
         return _OUTSIDE
-    return None if len(parts) > level + 1 else _NO_CLASS
+    return None if len(parts) > level else _NO_CLASS
 
 
-def _frame(images: list[File], splits: dict[str, str], level: int) -> pl.DataFrame:
-    images.sort(key=lambda image: "/".join(image.parts))
-    columns = {
-        "path": ["/".join(image.parts) for image in images],
-        "label": [normalize("NFC", image.parts[level]) for image in images],
-        "given": [splits.get(image.parts[0]) for image in images],
-        "group": [None] * len(images),
-        "bytes": [image.bytes for image in images],
-        "changed": [image.changed for image in images],
-        "reason": [None] * len(images),
-    }
-    return pl.DataFrame(columns, schema=_SCHEMA)
+def _frame(images: pl.DataFrame, folders: Sequence[tuple[str, ...]], splits: dict[str, str], level: int) -> pl.DataFrame:
+    above = pl.Series(["".join(f"{name}/" for name in parts) for parts in folders], dtype=pl.String)
+    labels = pl.Series([normalize("NFC", parts[level]) if len(parts) > level else None for parts in folders], dtype=pl.String)
+    given = pl.Series([splits.get(parts[0]) if parts else None for parts in folders], dtype=pl.String)
+    frame = images.with_columns(path=above.gather(images["folder"]) + images["name"]).drop("name").sort("path")
+    nothing = pl.lit(None, pl.String)
+    return frame.with_columns(
+        label=labels.gather(frame["folder"]), given=given.gather(frame["folder"]), group=nothing, reason=nothing
+    ).select(*_SCHEMA)
 
 
 def _own_splits(root: Path, tops: Sequence[str]) -> dict[str, str]:
@@ -197,7 +204,7 @@ def _layout_notes(splits: dict[str, str], left_out: Counter[tuple[str, str]], cl
     return tuple(notes)
 
 
-def _nothing_found(root: Path, unlabelled: int, own_split: bool, seen: set[tuple[str, ...]]) -> str:
+def _nothing_found(root: Path, unlabelled: int, own_split: bool, seen: Sequence[tuple[str, ...]]) -> str:
     layout = f"{root.name}/train/CLASS/image" if own_split else f"{root.name}/CLASS/image"
     advice = f"put each class's images in a folder of its name, {layout}."
     folders = sum(len(names) == 1 for names in seen)
@@ -303,7 +310,7 @@ def _given(path: Path, split: pl.Series) -> pl.Series:
 def _settle(table: ImageTable) -> ImageTable:
     """Checks the classes: what train lacks cannot be learned; what a part lacks, and empty classes, are told."""
     table = _forget_lone_train(_mark_unknown(table))
-    classes = tuple(sorted(table.usable["label"].unique()))
+    classes = tuple(sorted(_labels(table)["label"].unique()))
     if len(classes) < table.least:
         what = f"only one class with usable images, {classes[0]}" if classes else "no usable image"
         raise DataError(f"{table.root} holds {what}; a classifier needs two or more classes, each in a folder of its name.")
@@ -312,33 +319,41 @@ def _settle(table: ImageTable) -> ImageTable:
 
 def _mark_unknown(table: ImageTable) -> ImageTable:
     """A class that the user's train lacks cannot be learned."""
-    usable = table.usable
+    usable = _labels(table)
     learned = usable.filter(pl.col("given").is_null() | (pl.col("given") == "train"))["label"].unique()
-    unknown = pl.col("reason").is_null() & ~pl.col("label").is_in(learned.to_list())
+    unknown = table.frame["reason"].is_null() & ~table.frame["label"].is_in(learned.to_list())
+    if not unknown.any():
+        return table
     reason = pl.when(unknown).then(pl.lit(_UNKNOWN_CLASS)).otherwise("reason")
     return replace(table, frame=table.frame.with_columns(reason=reason))
 
 
+def _labels(table: ImageTable) -> pl.DataFrame:
+    """`label` and `given` of the usable rows."""
+    return table.frame.select("label", "given").filter(table.frame["reason"].is_null())
+
+
 def _forget_lone_train(table: ImageTable) -> ImageTable:
     """Where only train has usable images, it is divided like any other folder."""
-    others = sorted(set(table.frame["given"].drop_nulls()) - {"train"})
-    if table.frame["given"].null_count() or not set(table.usable["given"]) <= {"train"}:
+    given = table.frame["given"]
+    if given.null_count() or not set(_labels(table)["given"].unique()) <= {"train"}:
         return table
+    others = sorted(set(given.unique()) - {"train"})
     frame = table.frame.with_columns(given=pl.lit(None, pl.String))
     lacking = f"No usable labelled image in {' and '.join(others)}" if others else "Your split has a train part only"
     return replace(table, frame=frame, told=(*table.told, f"{lacking}: train is divided into train, val and test."))
 
 
 def _class_notes(table: ImageTable, classes: Sequence[str]) -> list[str]:
-    frame, usable, notes = table.frame, table.usable, []
-    unknown = set(frame.filter(pl.col("reason") == _UNKNOWN_CLASS)["label"])
+    frame, usable, notes = table.frame, _labels(table), []
+    unknown = set(frame["label"].filter(frame["reason"] == _UNKNOWN_CLASS))
     if unknown:
         notes.append(f"Not in train, so left out: {_names(sorted(unknown))}.")
     empty = sorted(set(table.found) - set(classes) - unknown)
     if empty:
         notes.append(f"No usable image, so left out: {_names(empty)}.")
-    for part in sorted(set(frame["given"].drop_nulls()) - {"train"}):
-        missing = sorted(set(classes) - set(usable.filter(pl.col("given") == part)["label"]))
+    for part in sorted(set(frame["given"].drop_nulls().unique()) - {"train"}):
+        missing = sorted(set(classes) - set(usable["label"].filter(usable["given"] == part).unique()))
         if missing:
             notes.append(f"{part} has no image of {_names(missing)}.")
     return notes

@@ -13,10 +13,10 @@ Three steps, each on what the one before has left:
 Pictures may resemble each other without being the same shot, as digits and X-rays do. Where links that are not sure would
 join many of them into one crowd, only the sure ones are named, and it is told.
 
-Memory: 90 MB and 2.6 kB a picture at its peak (40,000 and 100,000 pictures, docs/scale.md), and 142 bytes where bfloat16 is
-used. Never are all pairs held, only the 8 most alike of each picture, and one more that holds a cluster of any size together.
-One core took 16 s for 20,000 pictures of 28 pixels, 102 s for 120,000 (all pairs: 56 s for 40,000), 12 minutes for a million
-of 32 pixels.
+What has a part for each picture, its glance and its waves (1.2 kB), lies in files without a name in the cache's folder
+(scratch.py). Memory of its own: 180 to 240 MB with two threads, seen at 100,000, 300,000 and a million pictures. Never are all pairs
+held, only the 8 most alike of each picture, and one more that holds a cluster of any size together.
+Two cores took 6 s for 100,000 pictures of 32 pixels, 20 s for 300,000, 94 s for a million (candidates.py).
 Rows in another order give the same pairs, but that of several pictures with equal glances the first row stands for all.
 
 It gives up crops of more than about 15 %, copies under 24 pixels, pictures turned by more than a few degrees or upside down,
@@ -29,14 +29,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sightline.data.candidates import Glances, Rows, promising
+from sightline import files
+from sightline.data.candidates import Rows, promising
 from sightline.data.geometry import fit_matrices, resample
 from sightline.data.pairs import NONE, Pairs, joined, laid, once
+from sightline.data.scratch import on_disk
 from sightline.data.shelf import in_threads
 from sightline.data.store import Pixels
 from sightline.data.waves import GLANCE
@@ -82,7 +85,7 @@ class Twins:
         return len(self.first)
 
 
-def find_twins(pixels: Pixels, progress: Progress | None = None, threads: int = 1) -> Twins:
+def find_twins(pixels: Pixels, progress: Progress | None = None, threads: int = 1, folder: Path | None = None) -> Twins:
     """Near twins among the rows of a store: pairs at or above `AT_LEAST`, or at or above `SURE` where many look alike.
 
     Of pictures whose glances are equal, each is paired with the first of them, and that one alone with others.
@@ -90,8 +93,12 @@ def find_twins(pixels: Pixels, progress: Progress | None = None, threads: int = 
     Args:
         progress: called with (done, all).
         threads: blocks that are worked on at once.
+        folder: where files may be while it works (scratch.py); by default that of the cache.
+
+    Raises:
+        DiskError: there is no room.
     """
-    likely = likely_twins(pixels, progress, threads)
+    likely = likely_twins(pixels, progress, threads, folder)
     named = _at_least(likely, AT_LEAST)
     if not _look_alike(named, len(pixels.extents)):
         return named
@@ -102,16 +109,19 @@ def find_twins(pixels: Pixels, progress: Progress | None = None, threads: int = 
     return replace(_at_least(named, SURE), notes=(note,))
 
 
-def likely_twins(pixels: Pixels, progress: Progress | None = None, threads: int = 1) -> Twins:
+def likely_twins(pixels: Pixels, progress: Progress | None = None, threads: int = 1, folder: Path | None = None) -> Twins:
     """All pairs that came to the proof, whatever it said: what `find_twins` chooses from."""
     count = len(pixels.extents)
-    say = progress or (lambda done, whole: None)
+    if not count:
+        nobody = np.zeros(0, dtype=np.int64)
+        return _of_rows(nobody, nobody, NONE)
+    say, folder = progress or (lambda done, whole: None), folder or files.cache_folder()
     with _one_thread_each():
-        glances = _glances(pixels, threads, lambda done: say(done, 2 * count))
+        glances = on_disk(_glances(pixels, threads, lambda done: say(done, 2 * count)), folder)
         # The order of their content: whatever the order of the rows, the same is computed.
         rows, same = _different(glances)
         found = [NONE]
-        for done, pairs in promising(glances, rows, threads):
+        for done, pairs in promising(glances, rows, threads, folder):
             found.append(pairs)
             say(count + done * count // len(rows), 2 * count)
         pairs = _proved(pixels, rows, once(joined(found)), threads)
@@ -147,21 +157,20 @@ def _blocks(count: int, side: int) -> Iterator[Rows]:
         yield np.arange(start, min(count, start + size))
 
 
-def _glances(pixels: Pixels, threads: int, say: Callable[[int], None]) -> Glances:
-    glances = np.empty((len(pixels.extents), 3, GLANCE, GLANCE), dtype=np.uint8)
-    blocks = list(_blocks(len(glances), pixels.side))
-    views = in_threads(lambda block: _small(pixels, block, GLANCE).numpy(), blocks, threads)
-    for block, view in zip(blocks, views, strict=True):
-        glances[block] = view
-        say(int(block[-1]) + 1)
-    return glances
+def _glances(pixels: Pixels, threads: int, say: Callable[[int], None]) -> Iterator[torch.Tensor]:
+    """(B, 3, 16, 16) blocks."""
+    done = 0
+    for glances in in_threads(lambda block: _small(pixels, block, GLANCE), _blocks(len(pixels.extents), pixels.side), threads):
+        yield glances
+        done += len(glances)
+        say(done)
 
 
-def _different(glances: Glances) -> tuple[Rows, Rows]:
+def _different(glances: torch.Tensor) -> tuple[Rows, Rows]:
     """The first row (U,) of each different glance, in an order that their content alone decides; which of them each row has (N,)."""
-    keys = np.frombuffer(b"".join(blake2b(glance, digest_size=16).digest() for glance in glances), dtype="V16")
-    _, rows, same = np.unique(keys, return_index=True, return_inverse=True)
-    return rows.astype(np.int64), same.astype(np.int64)
+    digests = (blake2b(glance, digest_size=16).digest() for glance in glances.numpy())
+    _, rows, same = np.unique(np.fromiter(digests, dtype="V16", count=len(glances)), return_index=True, return_inverse=True)
+    return rows, same
 
 
 # ---- proof -----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """All that lies below a folder: what may be an image, and what is passed over, counted by its reason.
 
-    found = walk(root)                       found.images: parts, bytes, changed
+    found = walk(root)                       found.images(): folder, name, bytes, changed
     paths, skipped = list_images(folder)     whatever the files are called there
 
-Nothing is opened. Every file is named or counted.
+Nothing is opened. Every file is named or counted. What is found lies in columns: of a million files each object would count.
 """
 
 from __future__ import annotations
@@ -14,71 +14,86 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import polars as pl
+
 from sightline.data.formats import SUFFIXES
 
 NOT_A_FILE = "not a regular file"
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+_COLUMNS = {"folder": pl.UInt32, "name": pl.String, "bytes": pl.Int64, "changed": pl.Int64}
+_PACKED = 65_536  # files whose objects become columns at once
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 
 
 def list_images(folder: Path) -> tuple[list[Path], dict[str, int]]:
     """All images below a folder, whatever it is called there, in order; and what was left out, by reason."""
     found = walk(folder)
-    return [folder.joinpath(*parts) for parts in sorted(image.parts for image in found.images)], counted(found.skipped)
+    rows = found.images().select("folder", "name").iter_rows()
+    return [folder.joinpath(*parts) for parts in sorted((*found.folders[number], name) for number, name in rows)], counted(found.skipped)
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file that may be an image; `parts` are the names from the root down, its own the last."""
-
-    parts: tuple[str, ...]
-    bytes: int
-    changed: int
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """All that lies below a folder: images, folders (as names from the root down), closed folders, and the rest."""
+    """All that lies below a folder: folders that were read (as names from the root down), closed ones, the rest, and images."""
 
-    images: list[File] = field(default_factory=list)
-    folders: set[tuple[str, ...]] = field(default_factory=set)
+    folders: list[tuple[str, ...]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    _rows: list[tuple[int, str, int, int]] = field(default_factory=list)
+    _packed: list[pl.DataFrame] = field(default_factory=list)
 
-    def add(self, path: str, parts: tuple[str, ...]) -> None:
-        """One file, wherever it belongs."""
+    def add(self, path: str, name: str) -> None:
+        """One file of the last folder, wherever it belongs."""
         status = status_of(path)
-        if status is None:  # a broken link: reading it will say so
-            self.images.append(File(parts, 0, 0))
-        elif stat.S_ISREG(status.st_mode):
-            self.images.append(File(parts, status.st_size, last_change(status)))
-        else:
+        if status is not None and not stat.S_ISREG(status.st_mode):
             self.skipped[NOT_A_FILE] += 1
+            return
+        size, changed = (0, 0) if status is None else (status.st_size, last_change(status))  # of a broken link reading will say so
+        self._rows.append((len(self.folders) - 1, name, size, changed))
+        if len(self._rows) == _PACKED:
+            self._pack()
+
+    def _pack(self) -> None:
+        self._packed.append(pl.DataFrame(self._rows, schema=_COLUMNS, orient="row"))
+        self._rows = []
+
+    def images(self) -> pl.DataFrame:
+        """Files that may be images: `folder` (its number in `folders`), `name`, `bytes` and `changed`."""
+        self._pack()
+        return pl.concat(self._packed)
+
+
+Folder = tuple[Path, tuple[str, ...], frozenset[tuple[int, int]]]  # its names from the root down, what lies above it
 
 
 def walk(root: Path) -> Found:
     """Everything below `root`, in any order. Links are followed, but not to a folder above."""
     found = Found()
-    waiting: list[tuple[Path, tuple[str, ...], frozenset[tuple[int, int]]]] = [(root, (), frozenset())]
+    waiting: list[Folder] = [(root, (), frozenset())]
     while waiting:
-        folder, parts, above = waiting.pop()
+        folder = waiting.pop()
         try:
-            status = folder.stat()
-            with os.scandir(folder) as listing:
-                entries = list(listing)
-        except OSError:
+            _read(folder, found, waiting)
+        except OSError:  # at once, or in the middle where the disk fails
             found.skipped["folder cannot be read"] += 1
-            found.closed.append("/".join(parts))
-            continue
-        here = status.st_dev, status.st_ino
+            found.closed.append("/".join(folder[1]))
+    return found
+
+
+def _read(folder: Folder, found: Found, waiting: list[Folder]) -> None:
+    """What lies in a folder is found; its folders wait."""
+    place, parts, above = folder
+    status = place.stat()
+    here = status.st_dev, status.st_ino
+    with os.scandir(place) as listing:
         if here in above:
             found.skipped["link back to a folder above"] += 1
-            continue
-        if any(entry.name == "ledger.jsonl" for entry in entries):  # its pictures are no training images
-            found.skipped["in a run folder of sightline"] += sum(len(files) for _, _, files in os.walk(folder))
-            continue
-        found.folders.add(parts)
-        for entry in entries:
+            return
+        if os.path.lexists(place / "ledger.jsonl"):  # its pictures are no training images
+            found.skipped["in a run folder of sightline"] += sum(len(files) for _, _, files in os.walk(place))
+            return
+        found.folders.append(parts)
+        for entry in listing:
             is_folder = _is_folder(entry)
             reason = _reason_to_skip(entry.name, is_folder)
             if reason:
@@ -86,8 +101,7 @@ def walk(root: Path) -> Found:
             elif is_folder:
                 waiting.append((Path(entry.path), (*parts, entry.name), above | {here}))
             else:
-                found.add(entry.path, (*parts, entry.name))
-    return found
+                found.add(entry.path, entry.name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -58,11 +58,11 @@ class Prepared:
     def images(self) -> pl.DataFrame:
         """All rows found, used or not, as `images.parquet` keeps them."""
         part = pl.Series(self.split.part, dtype=pl.String)
-        parts = pl.DataFrame({"path": self.table.usable["path"], "group_number": self.groups, "split": part, "twin": self.split.twins})
+        parts = pl.DataFrame({"group_number": self.groups, "split": part, "twin": self.split.twins})
         parts = parts.with_columns(split=pl.when(part != "").then(part), left_out=pl.when(part == "").then(pl.lit(self.split.left_out)))
         columns = ["path", "label", "found_label", "split", "group_number", "twin", "reason", "digest", "pixel_digest"]
         columns += ["height", "width", "notes", "given", "group", "bytes"]
-        frame = self.table.frame.join(parts, on="path", how="left", maintain_order="left")
+        frame = self.table.frame.hstack(self.table.spread(parts))
         reasons = [name for name in ("reason", "dropped", "left_out") if name in frame.columns]
         return frame.with_columns(found_label=found_labels(frame), reason=pl.coalesce(reasons)).select(columns)
 
@@ -112,7 +112,7 @@ def divide(table: ImageTable, pixels: Pixels, config: Config, progress: Progress
 def near_twins(table: ImageTable, pixels: Pixels, config: Config, progress: Progress | None = None) -> Twins:
     """The near twins of a decoded table, looked for once (`progress` is called with (done, all) then)."""
     allowed = limits(config)
-    return known_twins(pixels, table.usable["digest"].to_list(), allowed.cache, progress, allowed.workers)
+    return known_twins(pixels, table.usable["digest"], allowed.cache, progress, allowed.workers)
 
 
 def _check_folds(usable: pl.DataFrame, groups: npt.NDArray[np.int64], split: SplitSettings) -> None:
@@ -131,8 +131,11 @@ def found_labels(frame: pl.DataFrame) -> pl.Series:
 
 def class_numbers(table: ImageTable) -> npt.NDArray[np.int64]:
     """(N,) the class of each usable row, in the order of `table.classes`."""
-    numbers = {name: i for i, name in enumerate(table.classes)}
-    return np.array([numbers[name] for name in table.usable["label"]], dtype=np.int64)
+    numbers = pl.Series(range(len(table.classes)), dtype=pl.Int64)
+    found: npt.NDArray[np.int64] = (
+        table.usable["label"].replace_strict(pl.Series(table.classes), numbers, return_dtype=pl.Int64).to_numpy(writable=True)
+    )
+    return found
 
 
 def _conflicts(table: ImageTable) -> list[str]:

@@ -256,10 +256,10 @@ def _stored(run: RunFolder, known: pl.DataFrame) -> Callable[[str], npt.NDArray[
         return None
     side = int(config.data.store_size)
     shelf = Shelf(files.cache_folder() / "stores", side, config.data.max_pixels)
-    folder = shelf.find(known["digest"].to_list(), keep=True)
+    folder = shelf.find(known["digest"], keep=True)
     if folder is None:
         return None
-    rows = pl.concat([known.select("path"), read_rows(folder, known["digest"].to_list())], how="horizontal").drop_nulls("place")
+    rows = pl.concat([known.select("path"), read_rows(folder, known["digest"])], how="horizontal").drop_nulls("place")
     places = {row[0]: row[1:] for row in rows.select("path", "place", "stored_height", "stored_width", "height", "width").iter_rows()}
     pixels = map_pixels(folder, side)
 
