@@ -287,4 +287,4 @@ def test_what_is_above_is_what_a_plain_search_finds(dtype: torch.dtype, queries:
     one = Waves(torch.nn.functional.normalize(torch.randn(queries, 6, 74, generator=draws), dim=2).to(dtype))
     other = Waves(torch.nn.functional.normalize(torch.randn(others, 74, generator=draws), dim=1).to(dtype))
     for least in (0.2, 0.35, 2.0):
-        assert torch.equal(any_above(one, other, least), (best_cosine(one, other) > least).nonzero())
+        assert torch.equal(torch.stack(any_above(one, other, least), 1), (best_cosine(one, other).float() > least).nonzero())

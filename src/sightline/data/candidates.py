@@ -175,7 +175,7 @@ Hits = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (M,) query, other, cos
 def _hits(search: _Search, queries: Waves, rough: Waves, some: torch.Tensor, first: int, part: slice) -> Hits:
     """Where some of the queries, `first` and after, are close to a picture of a part of a file."""
     others = search.waves[part]
-    query, other = any_above(rough[some], search.rough[part], _CLOSE - _ROUNDING).unbind(1)
+    query, other = any_above(rough[some], search.rough[part], _CLOSE - _ROUNDING)
     different = first + some[query] != part.start + other
     query, other = query[different], other[different]
     if len(query) > len(some) * (_NEAREST + 1):

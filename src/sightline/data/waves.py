@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -108,20 +109,20 @@ def best_cosine(queries: Waves, others: Waves) -> torch.Tensor:
     return best
 
 
-def any_above(queries: Waves, others: Waves, least: float) -> torch.Tensor:
-    """(L, 2) which of (Q, 6, 74) queries has a window whose cosine with which of (M, 74) others is higher, in order, each pair once."""
-    if queries.numbers.dtype == torch.bfloat16:
-        cosines = cosine(Waves(_even_out(queries.numbers, 32).flatten(0, 1)), Waves(_even_out(others.numbers, 128)))  # (Q * 6, M) and more
-        # The bits of positive numbers are in their order, and the highest of whole numbers is found 8 times as fast.
-        highest = cosines.view(torch.int16).amax(1).view(torch.bfloat16)
-    else:
-        cosines = cosine(Waves(queries.numbers.flatten(0, 1)), others)
-        highest = cosines.amax(1)
-    windows = (highest > least).nonzero()[:, 0]
-    at, other = (cosines[windows] > least).nonzero(as_tuple=True)
-    width = cosines.shape[1]
-    pairs = torch.unique(windows[at] // queries.numbers.shape[1] * width + other)
-    return torch.stack([pairs // width, pairs % width], 1)
+def any_above(queries: Waves, others: Waves, least: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(L,) which of (Q, 6, 74) queries has a window whose cosine with (L,) which of (M, 74) others is higher; in order, each pair once.
+
+    Args:
+        least: above 0.
+    """
+    numbers, against, border = queries.numbers, others.numbers, least
+    if numbers.dtype == torch.bfloat16:
+        numbers, against = _even_out(numbers, 32), _even_out(against, 128)
+    cosines = cosine(Waves(numbers.flatten(0, 1)), Waves(against)).view(*numbers.shape[:2], len(against))
+    if numbers.dtype == torch.bfloat16:  # the bits of positive numbers are in their order, and integers are compared 8 times as fast
+        cosines, border = cosines.view(torch.int16), int(torch.tensor(least).view(torch.int32)) >> 16
+    query, other = np.divmod(np.flatnonzero((cosines.amax(1) > border).numpy()), len(against))
+    return torch.from_numpy(query), torch.from_numpy(other)
 
 
 def _even_out(numbers: torch.Tensor, step: int) -> torch.Tensor:
