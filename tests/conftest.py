@@ -16,13 +16,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands that tests start
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 # A slow minute of a shared machine is no failure; and what passes once passes each time. Examples that nobody tried yet:
 # `uv run pytest --hypothesis-profile=explore`.
-settings.register_profile("explore", deadline=None, max_examples=500)
-settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=500)
+settings.register_profile("repeatable", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("repeatable")
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
