@@ -207,7 +207,7 @@ def test_other_blocks_give_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(candidates, "EXHAUSTIVE", 100)
     monkeypatch.setattr(candidates, "_FILE", 10)
     whole = find_twins(pixels)
-    monkeypatch.setattr(candidates, "_BLOCK", 7)
+    monkeypatch.setattr(candidates, "_LARGEST_BLOCK", 7)
     parts = find_twins(pixels)
     assert len(whole) > 240
     assert pairs_of(parts) == pairs_of(whole)

@@ -7,9 +7,9 @@ thousand of them, and compared with what is filed under the `PROBES` nearest; wa
 file is one product with a piece of memory. Where the processor computes in bfloat16, all pairs are compared in it first, and
 only those that may be close again in float32: the same pairs.
 
-Two cores with AVX512-BF16 (AMD EPYC Zen 5), smooth pictures of 32 pixels, microseconds of a processor a picture: 114 at 40,000, 112
-at 100,000, 118 at 300,000, 163 at a million (before pictures lay file by file, and products had few shapes: 180, 238, 334 at the first
-three). What still grows are the heads, a thousandth of the pictures, and what the processor's caches do not hold.
+Two cores with AVX512-BF16 (AMD EPYC Zen 5), smooth pictures of 32 pixels, microseconds of a processor a picture: 103 at 100,000, 111
+at 300,000, 134 at a million (before pictures lay file by file, and products had few shapes: 238 and 334 at the first two). What still
+grows are the heads, a thousandth of the pictures (2, 6 and 13 us), and what the processor's caches do not hold.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ _TIGHT = 0.97  # cosine from which on a candidate is kept beside the most alike 
 _NEAREST = 8  # candidates of a picture
 _PROMISING = 0.6  # likeness at 16x16 from which on a pair is worth a close look
 _FILE = 1000  # pictures a file, about
-_BLOCK = 8192  # pictures that ask the files at once: each file is asked by many
+_ASKING = 256  # pictures that ask a file at once, or more: with 98 a million took 188 us a picture instead of 134
+_BLOCK, _LARGEST_BLOCK = 8192, 24_576  # pictures that ask all files at once; 65 MB in each thread at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +130,14 @@ def promising(glances: torch.Tensor, rows: Rows, threads: int, folder: Path) -> 
     if not len(lively):
         return
     search = _prepared(glances, where, lively, threads, folder)
-    size = 1024 if len(search.files.ends) == 1 else _BLOCK
-    blocks = list(_parts(len(lively), size))
+    blocks = list(_parts(len(lively), _block(len(search.files.ends))))
     for at, pairs in zip(blocks, in_threads(lambda at: _searched(search, at), blocks, threads), strict=True):
         yield at.stop * len(rows) // len(lively), pairs
+
+
+def _block(files: int) -> int:
+    """Pictures that are looked for at once: of several files each is asked by `_ASKING` of them, as far as memory allows."""
+    return 1024 if files == 1 else min(max(_BLOCK, _ASKING * files // PROBES), _LARGEST_BLOCK)
 
 
 def _prepared(glances: torch.Tensor, rows: torch.Tensor, lively: torch.Tensor, threads: int, folder: Path) -> _Search:

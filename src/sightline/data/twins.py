@@ -14,9 +14,9 @@ Pictures may resemble each other without being the same shot, as digits and X-ra
 join many of them into one crowd, only the sure ones are named, and it is told.
 
 What has a part for each picture, its glance and its waves (1.2 kB), lies in files without a name in the cache's folder
-(scratch.py). Memory of its own: 180 to 240 MB with two threads, seen at 100,000, 300,000 and a million pictures. Never are all pairs
+(scratch.py). Memory of its own: 180 to 340 MB with two threads, seen at 100,000, 300,000 and a million pictures. Never are all pairs
 held, only the 8 most alike of each picture, and one more that holds a cluster of any size together.
-Two cores took 6 s for 100,000 pictures of 32 pixels, 20 s for 300,000, 94 s for a million (candidates.py).
+Two cores took 6 s for 100,000 pictures of 32 pixels, 20 s for 300,000, some 80 s for a million (candidates.py).
 Rows in another order give the same pairs, but that of several pictures with equal glances the first row stands for all.
 
 It gives up crops of more than about 15 %, copies under 24 pixels, pictures turned by more than a few degrees or upside down,
