@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -246,8 +247,14 @@ def test_a_run_stopped_before_its_audit_has_it_when_it_goes_on(folder: Path, tmp
     def stop(self: Any, *_: Any) -> None:
         raise Interruption
 
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    shot = coarse.resize((64, 64), Image.Resampling.BICUBIC)
+    shot.save(folder / "red" / "shot.png")
+    shot.save(folder / "red" / "twin.jpg", quality=60)
     words = [*SMALL, "train.report=true"]
     whole = train(folder, words, run=tmp_path / "whole").run
+    near = next(found for found in files.read_json(whole.audit)["findings"] if found["name"] == "near-twins")
+    assert near["count"] == 2
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "fit", stop)
         with pytest.raises(Interrupted):

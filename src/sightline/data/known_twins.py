@@ -48,7 +48,8 @@ def known_twins(
 
 def _name(pixels: Pixels, digests: Sequence[str] | pl.Series) -> str:
     content = hashlib.sha256(f"{shelf.VERSION} {VERSION} {pixels.side}\n".encode())
-    shelf.add_lines(content, digests)
+    for part in shelf.lines(digests):
+        content.update(part)
     content.update(pixels.extents.tobytes())
     return f"{content.hexdigest()[:32]}.twins"
 

@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -49,15 +49,6 @@ _ROWS = {
 Progress = Callable[[int, int], None]
 Digests = pl.Series  # texts, null where nothing is known
 Item = TypeVar("Item")
-
-
-class Hash(Protocol):
-    """Of hashlib."""
-
-    def update(self, data: bytes, /) -> None:
-        """More content."""
-
-
 Result = TypeVar("Result")
 
 
@@ -76,7 +67,8 @@ class Shelf:
             some = digests.filter(digests.str.starts_with(first)).unique().sort()
             if len(some):
                 key.update(b"\n")
-                add_lines(key, some)
+                for part in lines(some):
+                    key.update(part)
         return self.folder / f"{self.side}-{key.hexdigest()[:24]}{'' if keep else NO_PIXELS}"
 
     def find(self, digests: Digests, keep: bool) -> Path | None:
@@ -98,10 +90,10 @@ class Shelf:
         return any(size.items() <= manifest.items() for _, manifest in self.whole())
 
 
-def add_lines(content: Hash, texts: Sequence[str] | pl.Series) -> None:
-    """Adds the texts to a digest, with line breaks between them; never are all of them objects."""
+def lines(texts: Sequence[str] | pl.Series) -> Iterator[bytes]:
+    """The texts with line breaks between them, in parts; never are all of them objects."""
     for start in range(0, len(texts), _PACKED):
-        content.update((("\n" if start else "") + "\n".join(texts[start : start + _PACKED])).encode())
+        yield (("\n" if start else "") + "\n".join(texts[start : start + _PACKED])).encode()
 
 
 def column(texts: Iterable[str | None]) -> pl.Series:

@@ -185,7 +185,7 @@ def _train(
             if prepared.classes != table.classes:  # a class lost all of its images
                 settled = settle(config, prepared.table)
             notes = processes.from_main(lambda: _looked_at(opened, prepared, settled, screen))
-            audit = _audit_of(opened, prepared, settled.config, notes, screen)
+            audit = _audit_of(opened, prepared, settled.config, screen, notes)
             fit = Fit(opened, given, reads, settled, prepared, screen, transform, aside=audit)
             if budget is not None:
                 fit = fit_into(budget, fit)
@@ -232,8 +232,14 @@ def _looked_at(opened: RunFolder, prepared: Prepared, settled: Recipe, screen: S
     return notes
 
 
-def _audit_of(opened: RunFolder, prepared: Prepared, config: Config, notes: Sequence[str], screen: Screen) -> Callable[[], None] | None:
-    """What writes the audit of a run that will have a report and has no audit yet: it takes time, and training does not wait for it."""
+def _audit_of(
+    opened: RunFolder, prepared: Prepared, config: Config, screen: Screen, notes: Sequence[str] | None = None
+) -> Callable[[], None] | None:
+    """What writes the audit of a run that will have a report and has no audit yet: it takes time, and training does not wait for it.
+
+    Args:
+        notes: by default those of the images.
+    """
     if not config.train.report or opened.audit.exists():
         return None
 
@@ -241,7 +247,8 @@ def _audit_of(opened: RunFolder, prepared: Prepared, config: Config, notes: Sequ
         known = prepared
         if known.twins is None and config.split.twins == "near":
             known = replace(prepared, twins=near_twins(prepared.table, prepared.pixels, config))
-        files.write_json(opened.audit, audit_prepared(known, notes, screen.counter("auditing")).to_json())
+        told = count_lines(known) if notes is None else notes
+        files.write_json(opened.audit, audit_prepared(known, told, screen.counter("auditing")).to_json())
 
     return write
 
@@ -306,7 +313,7 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
             screen.say(line)
         if accepted and processes.is_main():
             files.write_atomic(opened.images, prepared.images().write_parquet)
-        audit = _audit_of(opened, prepared, config, count_lines(prepared), screen)
+        audit = _audit_of(opened, prepared, config, screen)
         metrics, more = Fit(opened, given, reads, settled, prepared, screen, transform, aside=audit).go()
         return TrainResult(opened, metrics, (*notes, *more))
 
