@@ -2,15 +2,17 @@
 
     python -m benchmarks scale --scales 1000 10000 100000 --out scale.png
 
-Files are 32 x 32 JPEG of smooth random colours, no two alike, in 100 classes; they are made first and not counted. Each
-number of images is a process of its own, with a cache of its own. Memory is what the process has for itself (RssAnon),
-the most that was seen: pages of the mapped store come and go with the machine's free memory and are not counted.
+Files are 32 x 32 JPEG of smooth random colours, no two alike, in 100 classes; they are made first and not counted. For
+each number of images the steps to data that is ready are taken in one process, and in another `train` does all of it, from
+files to the report, each with an empty cache. Memory is what the process has for itself (RssAnon), the most that was seen:
+pages of the mapped store come and go with the machine's free memory and are not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -33,13 +35,20 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     for images in given.scales:
         with tempfile.TemporaryDirectory(dir=given.folder) as place:
             make_images(Path(place) / "images", images)
-            command = [sys.executable, "-m", "benchmarks.scale", place, *(given.set or [])]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            runs.append({"images": images, **json.loads(done.stdout)})
+            ready, trained = (_in_a_process(what, place, given.set or []) for what in ("ready", "trained"))
+            runs.append({"images": images, **ready, **trained, "steps": ready["steps"] | trained["steps"]})
             print(json.dumps(runs[-1]), file=sys.stderr)
     if given.out:
         draw(runs, Path(given.out))
     return {"side": SIDE, "runs": runs}
+
+
+def _in_a_process(what: str, place: str, settings: list[str]) -> dict[str, Any]:
+    environment = os.environ | {"SIGHTLINE_CACHE": f"{place}/cache-{what}"}
+    command = [sys.executable, "-m", "benchmarks.scale", what, place, *settings]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def make_images(folder: Path, count: int) -> None:
@@ -88,8 +97,8 @@ def own_megabytes() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
-def steps(place: Path, settings: list[str]) -> dict[str, Any]:
-    """Every step from the folder to a trained classifier and its report."""
+def ready(place: Path) -> dict[str, Any]:
+    """Every step from the folder to the views of an epoch."""
     import polars as pl
     import torch
 
@@ -102,7 +111,6 @@ def steps(place: Path, settings: list[str]) -> dict[str, Any]:
     from sightline.data.table import scan
     from sightline.run.decoding import limits
     from sightline.run.prepare import divide
-    from sightline.run.train import train
 
     config, images, seen = Config.load(None, [f"data.size={SIDE}"]), place / "images", Steps()
     with seen.step("scan"):
@@ -125,12 +133,20 @@ def steps(place: Path, settings: list[str]) -> dict[str, Any]:
     )
     with seen.step("views"):
         sum(len(batch.labels) for batch in batches.epoch(0))
+    return {"train_images": len(rows), "steps": seen.found}
+
+
+def trained(place: Path, settings: list[str]) -> dict[str, Any]:
+    """One `train` from the folder to the report, an epoch of the smallest network."""
+    from sightline.run.train import train
+
+    seen = Steps()
     with seen.step("train"):
         words = [f"data.size={SIDE}", "model.name=sightline_tiny", "train.epochs=1", "train.batch_size=256", *settings]
-        result = train(images, words, run=place / "run")
+        result = train(place / "images", words, run=place / "run")
     epoch = float((result.run.root / "history.csv").read_text().splitlines()[1].split(",")[-2])
     sizes = {name: (result.run.root / name).stat().st_size for name in ("images.parquet", "audit.json", "report.html")}
-    return {"train_images": len(rows), "epoch_seconds": epoch, "steps": seen.found, "bytes": sizes}
+    return {"epoch_seconds": epoch, "steps": seen.found, "bytes": sizes}
 
 
 def draw(runs: list[dict[str, Any]], out: Path) -> None:
@@ -153,7 +169,5 @@ def draw(runs: list[dict[str, Any]], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
-    os.environ["SIGHTLINE_CACHE"] = str(Path(sys.argv[1]) / "cache")
-    print(json.dumps(steps(Path(sys.argv[1]), sys.argv[2:])))
+    folder = Path(sys.argv[2])
+    print(json.dumps(ready(folder) if sys.argv[1] == "ready" else trained(folder, sys.argv[3:])))

@@ -1,4 +1,4 @@
-"""Steps through torch.compile: the same numbers, the same parameters, one sentence where it cannot be had."""
+"""Steps through torch.compile: the same numbers, the same parameters, what it saves, one sentence where it cannot be had."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sightline.errors import SettingsError, TrainingError
 from sightline.models.compact import compact_resnet
 from sightline.run.train import check_processes, train
 from sightline.settings import DeviceSettings
-from sightline.training.compiled import Compiled
+from sightline.training.compiled import Compiled, Payback
 
 CPU = choose(DeviceSettings(name="cpu", precision="float32", threads=1))
 
@@ -57,7 +57,8 @@ def test_logits_gradients_and_running_means_are_those_of_the_network(monkeypatch
     with_backend(monkeypatch, "aot_eager")
     plain = network()
     twin = copy.deepcopy(plain)
-    forward = Compiled(twin, CPU)
+    heard: list[Payback] = []
+    forward = Compiled(twin, CPU, heard.append)
     forward.train()
     assert twin.training
     for images in (torch.randn(6, 3, 16, 16), torch.randn(6, 3, 16, 16), torch.randn(4, 3, 24, 24)):  # growing pictures, a last batch
@@ -67,6 +68,31 @@ def test_logits_gradients_and_running_means_are_those_of_the_network(monkeypatch
         torch.testing.assert_close(ours, theirs, msg=name)
     for ours, theirs in zip(twin.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
+    (payback,) = heard  # of the first batch alone
+    assert min(payback.plain, payback.compiled) > 0
+    assert payback.compiling > payback.compiled
+
+
+def test_what_is_measured_draws_nothing_from_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_backend(monkeypatch, "eager")
+    drops = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Conv2d(3, 4, 3))
+    images = torch.randn(4, 3, 8, 8)
+    torch.manual_seed(0)
+    plain = drops(images)
+    torch.manual_seed(0)
+    torch.testing.assert_close(Compiled(drops, CPU, lambda payback: None)(images), plain)
+
+
+@pytest.mark.parametrize(
+    ("compiled", "steps", "told"),
+    [
+        (0.031, 10_000, "31 ms instead of 30: leave train.compile out."),
+        (0.020, 5_001, "20 ms instead of 30, so it repays after 5,000 of 5,001 steps."),
+        (0.020, 1_200, "20 ms instead of 30, so it repays after 5,000 steps, and there are 1,200: leave train.compile out."),
+    ],
+)
+def test_whether_it_repays_is_said(compiled: float, steps: int, told: str) -> None:
+    assert Payback(50.0, 0.030, compiled).sentence(steps) == f"Compiling took 50 s; a step's passes take {told}"
 
 
 def test_what_cannot_be_compiled_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +101,7 @@ def test_what_cannot_be_compiled_is_a_sentence(monkeypatch: pytest.MonkeyPatch) 
 
     with_backend(monkeypatch, broken)
     with pytest.raises(TrainingError, match=r"cannot compile this network here \(.*no working C\+\+ compiler.*Leave train\.compile out"):
-        Compiled(network(), CPU)(torch.randn(2, 3, 16, 16))
+        Compiled(network(), CPU, lambda payback: None)(torch.randn(2, 3, 16, 16))
 
 
 @pytest.mark.parametrize("given", [{"train.compile": True}, {"phases": [{"from": 2, "train.compile": True}]}])
@@ -88,7 +114,9 @@ def test_it_is_for_one_process(folder: Path, monkeypatch: pytest.MonkeyPatch, gi
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a processor")
-def test_a_compiled_training_is_the_same_training(folder: Path, tmp_path: Path) -> None:
+def test_a_compiled_training_is_the_same_training_and_says_what_it_saves(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     words = ["model.name=sightline_tiny", "data.size=16", "train.epochs=2", "train.batch_size=8", "train.report=false"]
     words += ["train.tensorboard=false", "device.precision=float32"]
     losses = []
@@ -96,3 +124,4 @@ def test_a_compiled_training_is_the_same_training(folder: Path, tmp_path: Path) 
         run = train(folder, [*words, f"train.compile={compiles}"], run=tmp_path / compiles).run
         losses.append([float(line.split(",")[2]) for line in run.history.read_text().splitlines()[1:]])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert capfd.readouterr().err.count("Compiling took") == 1

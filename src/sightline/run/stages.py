@@ -51,7 +51,8 @@ def _open(task: Task, planned: Planned, begins: bool) -> Stage:
     compute = (lambda: plain_logits(task)) if kept is None else kept.val_logits
     forward = task.network if kept is None else kept.suffix
     if train.compile:
-        forward = Compiled(forward, task.device)
+        steps = len(batches) * len(planned.epochs)
+        forward = Compiled(forward, task.device, lambda payback: task.say(payback.sentence(steps)))
     lr = train.lr
     assert lr != "auto"
     optimizer = build_optimizer(task.network, train, lr, task.device.fused())
