@@ -15,14 +15,13 @@ from sightline.config import (
     describe,
     gather,
     parse_value,
-    refuse_inert,
     show,
     to_markdown,
     to_yaml,
-    watch,
 )
 from sightline.data.policy import choose_policy
 from sightline.errors import SettingsError
+from sightline.watched import refuse_inert, watch
 
 
 def load(*words: str, recipe: str | Path | dict[str, Any] | None = None) -> dict[str, Any]:

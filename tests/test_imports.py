@@ -18,6 +18,7 @@ ORDER = [
         "yaml12",
         "settings",
         "config",
+        "watched",
         "randomness",
         "processes",
         "threads",

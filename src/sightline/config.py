@@ -1,12 +1,8 @@
 """One frozen tree of settings, shared by YAML recipes, `KEY=VALUE` words, Python and every tuning trial.
 
     config = Config.load("recipe.yaml", ["train.lr=1e-3", "augment.policy=light"])
-    reads: set[str] = set()
-    config = watch(config, reads)       # looks like the Config it wraps; notes each setting that code reads
-    ...prepare the run...
-    refuse_inert(config, given, reads)  # a setting that was given and that no code read is an error, not a shrug
 
-The fields stand in settings.py. Phases change settings from an epoch on:
+The fields stand in settings.py; watched.py knows which of them code has read. Phases change settings from an epoch on:
 
     for phase in phases_of(given): phase.first, phase.config
 """
@@ -19,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -82,19 +78,19 @@ class Config(Settings):
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """A copy in which some settings, named by their dotted path, have other values."""
-        return build({**dict(_leaves(self.model_dump())), **values})
+        return build({**dict(leaves(self.model_dump())), **values})
 
 
 def gather(recipe: str | Path | Mapping[str, Any] | None, words: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     """What the user gave, as {dotted path: value}; words (or a mapping) come after the recipe, and of two the later one holds."""
     given: dict[str, Any] = {}
     tree = recipe if recipe is None or isinstance(recipe, Mapping) else _read_recipe(Path(recipe))
-    for path, value in _leaves(tree or {}):
+    for path, value in leaves(tree or {}):
         if path in given:
             raise SettingsError(f"{path} is given twice in the recipe.")
         given[path] = value
     if isinstance(words, Mapping):
-        return given | dict(_leaves(words))
+        return given | dict(leaves(words))
     if isinstance(words, str):
         raise SettingsError(f"Give settings as a list of KEY=VALUE texts, [{words!r}], or as a mapping.")
     for word in words:
@@ -192,7 +188,7 @@ def phases_of(given: Mapping[str, Any]) -> tuple[Phase, ...]:
 
 
 def _read_phase(raw: Mapping[str, Any], number: int) -> tuple[int, frozenset[str], dict[str, Any]]:
-    changed = dict(_leaves(raw))
+    changed = dict(leaves(raw))
     first, restart = changed.pop("from", None), changed.pop("restart", ())
     if not isinstance(first, int) or isinstance(first, bool) or first < 2:
         raise SettingsError(f"Phase {number} needs `from`, the epoch that it begins with, 2 or later: {{from: 28, train.lr: 1e-3}}.")
@@ -236,13 +232,14 @@ def _read_recipe(path: Path) -> Mapping[str, Any]:
     return tree
 
 
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of each setting of a tree."""
     for key, value in tree.items():
         path = f"{above}{key}"
         if path in Config.model_fields and path not in ("imbalance", "phases") and (value is None or value == {}):
             continue  # `train:` with nothing below it
         if isinstance(value, Mapping) and value and above.count(".") < 2 and path != "tune.space":  # an alias may lie within itself
-            yield from _leaves(value, path + ".")
+            yield from leaves(value, path + ".")
         else:
             yield path, value
 
@@ -330,50 +327,6 @@ def _range(schema: Mapping[str, Any]) -> str:
     return f" {' and '.join(said)}" if said else ""
 
 
-# ---- knowing what was read -------------------------------------------------------------------------------------------
-
-
-class _Watched:
-    """A view of settings that notes the dotted path of every leaf that is read. The slots keep it frozen."""
-
-    __slots__ = ("_above", "_reads", "_settings")
-
-    def __init__(self, settings: Settings, reads: set[str], above: str = "") -> None:
-        self._settings, self._reads, self._above = settings, reads, above
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._settings, name)
-        if isinstance(value, Settings):
-            return _Watched(value, self._reads, f"{self._above}{name}.")
-        if name in type(self._settings).model_fields:
-            self._reads.add(self._above + name)
-        return value
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> _Watched:
-        """A changed copy is watched too."""
-        return _Watched(self._settings.model_copy(update=update), self._reads, self._above)
-
-
-def watch(config: Config, reads: set[str]) -> Config:
-    """A view of `config` that adds the dotted path of each setting to `reads` when code reads it."""
-    return cast(Config, _Watched(config, reads))
-
-
-def refuse_inert(config: Config, given: Iterable[str], reads: set[str]) -> None:
-    """Raises SettingsError where a setting was given and no code read it: it would do nothing."""
-    known, values = describe(), dict(_leaves(config.model_dump()))
-    sentences = []
-    for path in given:
-        if path in reads:
-            continue
-        extra = cast(dict[str, Any], known[path].json_schema_extra)
-        needs = [f"{need}={show(values[need])}" if need in values else need for need in extra["needs"]]
-        why = " and ".join(needs) or "these settings"
-        sentences.append(f"{path} has no effect with {why}.")
-    if sentences:
-        raise SettingsError(" ".join(sentences) + " Leave it out, or change what it depends on.")
-
-
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -386,7 +339,7 @@ def to_yaml(config: Config, only: Iterable[str] | None = None) -> str:
     """The settings as YAML; `only` keeps the named ones (those that a run read), so that the file repeats the run."""
     keep = set(describe()) if only is None else set(only)
     rooms: dict[str, Any] = {}
-    for path, value in _leaves(config.model_dump()):
+    for path, value in leaves(config.model_dump()):
         if path in keep and (path != "phases" or value):
             room, _, name = path.partition(".")
             if name:

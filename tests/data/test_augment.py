@@ -15,12 +15,13 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from sightline import randomness
-from sightline.config import Config, watch
+from sightline.config import Config
 from sightline.data import augment
 from sightline.data import erase as erasing
 from sightline.data.augment import FITS, Stored, View, plain_views, training_views
 from sightline.data.policy import POLICIES, Policy, choose_policy
 from sightline.settings import AugmentSettings
+from sightline.watched import watch
 
 Array = npt.NDArray[Any]
 NOTHING = Policy()

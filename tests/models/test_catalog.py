@@ -4,10 +4,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sightline.config import Config, watch
+from sightline.config import Config
 from sightline.errors import ModelError
 from sightline.models import catalog, pretrained
 from sightline.settings import ModelSettings
+from sightline.watched import watch
 
 TINY = "resnet10t"
 

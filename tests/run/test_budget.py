@@ -29,7 +29,8 @@ from sightline.run.budget import (
     sentence,
     sizes_to_try,
 )
-from sightline.run.train import TrainResult, given_of, train
+from sightline.run.changes import given_of
+from sightline.run.train import TrainResult, train
 
 COSTS = [Cost(128, 1000, 4e-3, 4e-3, 1e-3), Cost(96, 1000, 2e-3, 2e-3, 5e-4), Cost(72, 1000, 1e-3, 1e-3, 3e-4)]
 AMOUNTS = Amounts(val=200, judged=400, report=5.0)

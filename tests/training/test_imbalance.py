@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.config import Config, Remedy, phases_of, watch
+from sightline.config import Config, Remedy, phases_of
 from sightline.training.imbalance import PLAIN, REMEDIES, choose_remedy, contradictions, extra_phases, settle, too_short
+from sightline.watched import watch
 
 COUNTS = (100, 10, 0, 40)
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
-from sightline.config import Config, watch
+from sightline.config import Config
 from sightline.settings import TrainSettings
 from sightline.training.losses import Loss, build_loss, class_weights, ldam_margins, posthoc_shift
+from sightline.watched import watch
 
 COUNTS = (16, 81, 3)
 P = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5]]

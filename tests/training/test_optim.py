@@ -10,7 +10,7 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from sightline.config import Config, watch
+from sightline.config import Config
 from sightline.models.freeze import freeze
 from sightline.models.head import Network
 from sightline.settings import ModelSettings, TrainSettings
@@ -23,6 +23,7 @@ from sightline.training.optim import (
     distances_from_head,
     parameter_names,
 )
+from sightline.watched import watch
 
 
 def small_network() -> Network:

@@ -13,7 +13,6 @@ valid Unicode (they are counted).
 from __future__ import annotations
 
 import os
-import stat
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,19 +23,11 @@ import numpy as np
 import polars as pl
 
 from sightline.data.formats import SUFFIXES
-from sightline.data.walk import NOT_A_FILE, counted, last_change, status_of, walk
+from sightline.data.listed import SPLIT_NAMES, read_listed
+from sightline.data.walk import counted, walk
 from sightline.errors import DataError
 
 SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _UNKNOWN_CLASS = "class is not in train"
 _NO_CLASS = "without a class folder"
 _OUTSIDE = "outside of train, val and test"
@@ -116,7 +107,10 @@ def scan(source: str | Path, least: int = 2) -> ImageTable:
     if path.is_dir():
         return _settle(replace(_scan_folder(path.resolve()), least=least))
     if path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
-        return _settle(replace(_scan_table(path.resolve()), least=least))
+        frame, skipped = read_listed(path.resolve())
+        found = tuple(sorted(frame["label"].unique()))
+        listed = ImageTable(path.resolve().parent, frame.select(*_SCHEMA), (), counted(skipped), found=found)
+        return _settle(replace(listed, least=least))
     if path.exists():
         raise DataError(f"{path} is a file: give the folder that holds one folder a class, or a .csv or .parquet table.")
     raise DataError(f"There is no folder {path}.")
@@ -181,7 +175,7 @@ def _frame(images: pl.DataFrame, folders: Sequence[tuple[str, ...]], splits: dic
 
 def _own_splits(root: Path, tops: Sequence[str]) -> dict[str, str]:
     """{folder: split} where the folders with images are the user's own split; else they are classes: {}."""
-    splits = {top: _SPLIT_NAMES[top.lower()] for top in tops if top.lower() in _SPLIT_NAMES}
+    splits = {top: SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
     parts = set(splits.values())
     if tops and len(splits) == len(tops) and "train" not in parts:
         names = " and ".join(splits)
@@ -213,95 +207,6 @@ def _nothing_found(root: Path, unlabelled: int, own_split: bool, seen: Sequence[
     if not folders:
         return f"{root} holds no folders: {advice}"
     return f"No images were found in the {folders:,} folders of {root}; looked for {', '.join(sorted(SUFFIXES))}."
-
-
-# ---- tables ----------------------------------------------------------------------------------------------------------
-
-
-def _scan_table(path: Path) -> ImageTable:
-    frame = _texts(path, _read_table(path))
-    skipped = Counter({"row without a path": frame["path"].null_count()})
-    frame = frame.filter(pl.col("path").is_not_null())
-    skipped["row without a label"] = frame["label"].null_count()
-    frame = frame.filter(pl.col("label").is_not_null())
-    if frame.is_empty():
-        raise DataError(f"{path} holds no labelled images.")
-    places = pl.DataFrame([_locate(path.parent, name) for name in frame["path"]], schema=_PLACE, orient="row")
-    if places["changed"].max() == 0:
-        example = path.parent / frame["path"][0]
-        raise DataError(
-            f"None of the {len(frame):,} files that {path} names is there, such as {example}: paths are relative to the table's own folder."
-        )
-    frame = frame.with_columns(places).with_columns(_given(path, frame["split"])).select(*_SCHEMA).sort("path")
-    _refuse_twice(path, frame)
-    found = tuple(sorted(frame["label"].unique()))
-    return ImageTable(path.parent, frame, (), counted(skipped), found=found)
-
-
-_PLACE = {name: _SCHEMA[name] for name in ("path", "bytes", "changed", "reason")}
-
-
-def _locate(folder: Path, name: str) -> tuple[str, int, int, str | None]:
-    """Path, size, time of change and what is against the file; Windows' backslashes are turned where that finds it."""
-    for spelt in dict.fromkeys((name, name.replace("\\", "/"))):
-        status = status_of(os.path.join(folder, spelt))
-        if status is not None:
-            reason = None if stat.S_ISREG(status.st_mode) else NOT_A_FILE
-            return spelt, status.st_size, last_change(status), reason
-    return name, 0, 0, None
-
-
-def _read_table(path: Path) -> pl.DataFrame:
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        why = " ".join(str(error).partition("\n\n")[0].split())[:200].rstrip(".")  # what follows is advice about polars
-        raise DataError(f"{path} cannot be read as a table: {why}.") from None
-
-
-def _texts(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
-    """The columns path, label, split and group as texts; blank ones are null, and so is a whole column not there."""
-    names = {name: name.strip().lower() for name in frame.columns}
-    for column in ("path", "label"):
-        if list(names.values()).count(column) != 1:
-            raise DataError(
-                f"{path} needs one column '{column}' and has {', '.join(frame.columns)}. "
-                "The columns are path,label[,split][,group], with commas between them."
-            )
-    wanted = {old: new for old, new in names.items() if new in ("path", "label", "split", "group")}
-    try:
-        frame = frame.select(pl.col(old).cast(pl.String).alias(new) for old, new in wanted.items())
-    except pl.exceptions.PolarsError:
-        raise DataError(f"{path}: the columns {', '.join(wanted.values())} must hold texts or numbers.") from None
-    missing = [pl.lit(None, pl.String).alias(c) for c in ("split", "group") if c not in frame.columns]
-    frame = frame.with_columns(pl.exclude("path").str.strip_chars().str.normalize("NFC"), *missing)
-    return frame.with_columns(pl.when(pl.all() == "").then(None).otherwise(pl.all()).name.keep())
-
-
-def _refuse_twice(path: Path, frame: pl.DataFrame) -> None:
-    twice = frame.filter(pl.col("path").is_duplicated())["path"]
-    if len(twice):
-        more = twice.n_unique() - 1
-        others = f" and {more:,} others" if more else ""
-        raise DataError(f"{path} names {twice[0]}{others} more than once: keep one row an image.")
-
-
-def _given(path: Path, split: pl.Series) -> pl.Series:
-    if split.null_count() == len(split):
-        return split.alias("given")
-    if split.null_count():
-        raise DataError(
-            f"{path}: {split.null_count():,} of {len(split):,} rows have no split. Give every row one, or leave the column out."
-        )
-    unknown = sorted(set(split.str.to_lowercase().unique()) - set(_SPLIT_NAMES))
-    if unknown:
-        raise DataError(f"{path}: '{unknown[0]}' is no split; use train, val and test.")
-    given = split.str.to_lowercase().replace_strict(_SPLIT_NAMES, return_dtype=pl.String)
-    if "train" not in given:
-        raise DataError(f"{path}: no row has the split train.")
-    return given.alias("given")
 
 
 # ---- both ------------------------------------------------------------------------------------------------------------

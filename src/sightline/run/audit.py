@@ -27,7 +27,7 @@ from sightline.auditing.material import Material
 from sightline.auditing.measures import measure
 from sightline.auditing.record import as_record
 from sightline.auditing.text import summary
-from sightline.config import Config, build, gather, refuse_inert, watch
+from sightline.config import Config, build, gather
 from sightline.data.groups import group_rows
 from sightline.data.split import Split
 from sightline.data.store import Pixels, open_pixels
@@ -40,6 +40,7 @@ from sightline.run.decoding import choose_size, limits, store_size
 from sightline.run.prepare import Prepared, divide, near_twins
 from sightline.run.progress import Screen
 from sightline.threads import available_cores
+from sightline.watched import refuse_inert, watch
 
 Progress = Callable[[int, int], None]
 _ROOMS = ("data", "split")

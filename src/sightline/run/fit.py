@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,16 +38,14 @@ from sightline.run.folder import RunFolder
 from sightline.run.phases import never_begun, notes_of, plan_phases, settled_phases
 from sightline.run.prepare import Prepared
 from sightline.run.progress import Screen, TrainingScreen
+from sightline.run.recorder import Nobody, Recorder
 from sightline.run.settle import Recipe, choose_view, settled_values
 from sightline.run.stages import loop_phase, shift_of
-from sightline.run.task import Planned, Task, on_device, train_batches
+from sightline.run.task import Planned, Task, on_device
 from sightline.run.thresholds import choose_thresholds
 from sightline.training.checkpoint import Checkpoints
-from sightline.training.loop import Interruption, Reporter, Trainer
+from sightline.training.loop import Interruption, Trainer
 from sightline.training.stage import Plan, Row
-
-if TYPE_CHECKING:
-    from sightline.run.board import Board
 
 TRIAL_SECONDS = 20.0
 """Seconds between the checkpoints of a trial: what it loses at most, beside the epoch that runs, when its worker is killed."""
@@ -178,11 +176,11 @@ class Fit:
 
     def _fit(self, trainer: Trainer, task: Task, planned: Sequence[Planned], given: dict[str, Any]) -> None:
         config, folder = planned[0].config, self.folder
-        reporter: _Recorder | _Nobody = _Nobody()
+        reporter: Recorder | Nobody = Nobody()
         if processes.is_main():
             drawn = self.screen.reporter(config.train.epochs, len(planned[0].order))
             listen = self.listen if self.deadline is None else self._keep_to(self.deadline, trainer, task, given, drawn)
-            reporter = _Recorder(folder, trainer, drawn, config, task, planned, listen, self.aside)
+            reporter = Recorder(folder, trainer, drawn, config, task, planned, listen, self.aside)
         command = f"sightline train --resume {folder.root}"
         try:
             with _stop_signals() as should_stop:
@@ -274,72 +272,6 @@ def _draw_figures(folder: RunFolder, epoch: int, metrics: dict[str, Any]) -> Non
 def phase_labels(planned: Sequence[Planned]) -> list[tuple[int, str]]:
     """The first epoch of each phase after the first, and what it changes."""
     return [(one.phase.first, ", ".join(f"{k}={show(v)}" for k, v in one.phase.changed.items())) for one in planned[1:]]
-
-
-class _Nobody:
-    """The reporter of a process that does not speak."""
-
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
-        pass
-
-    def epoch(self, row: Row) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class _Recorder:
-    """A reporter that writes `history.csv` and TensorBoard's files, and passes everything on to the screen."""
-
-    def __init__(
-        self,
-        run: RunFolder,
-        trainer: Trainer,
-        screen: Reporter,
-        config: Config,
-        task: Task,
-        planned: Sequence[Planned],
-        listen: Callable[[Row], None] | None = None,
-        aside: Callable[[], None] | None = None,
-    ) -> None:
-        self.run, self.trainer, self.screen, self.listen, self.aside = run, trainer, screen, listen, aside
-        self.task, self.beginnings = task, {one.phase.first: one for one in planned}
-        self.log_weights = config.train.log_weights
-        self.board = None
-        if config.train.tensorboard:
-            from sightline.run.board import Board
-
-            self.board = Board(run.tensorboard, trainer.progress.epoch + 1)
-
-    def batch(self, epoch: int, done: int, batches: int, images: int, loss: Callable[[], float]) -> None:
-        self.screen.batch(epoch, done, batches, images, loss)
-
-    def epoch(self, row: Row) -> None:
-        self.run.write_history(self.trainer.progress.history)
-        self.screen.epoch(row)
-        if self.board is not None:
-            self._draw(self.board, row)
-        if self.aside is not None:
-            self.aside()
-            self.aside = None
-        if self.listen is not None:
-            self.listen(row)
-
-    def _draw(self, board: Board, row: Row) -> None:
-        board.scalars(row, self.trainer.rates())
-        if row["epoch"] in self.beginnings:
-            batch = next(train_batches(self.task, self.beginnings[row["epoch"]]).epoch(row["epoch"] - 1))
-            names = [self.task.prepared.classes[i] for i in batch.labels.tolist()]
-            board.views(batch.inputs, self.task.view.mean, self.task.view.std, names, row["epoch"])
-        if self.log_weights is not None and (row["epoch"] % self.log_weights == 0 or row["epoch"] == 1):
-            network = self.trainer.network
-            gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-            board.histograms(network, row["epoch"], gradients)
-
-    def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
 
 
 @contextmanager

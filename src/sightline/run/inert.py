@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sightline.config import Config, build, phases_of, refuse_inert, watch
+from sightline.config import Config, build, phases_of
 from sightline.data.policy import choose_policy
 from sightline.models.head import Network
 from sightline.run.phases import with_remedy
@@ -21,6 +21,7 @@ from sightline.training.losses import build_loss
 from sightline.training.optim import automatic_optimizer, plan_optimizer
 from sightline.training.sampling import build_sampling
 from sightline.training.schedule import build_schedule
+from sightline.watched import refuse_inert, watch
 
 
 def refuse_what_does_nothing(

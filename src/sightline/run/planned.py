@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 
-from sightline.config import build, watch
+from sightline.config import build
 from sightline.models.catalog import native_size
 from sightline.run.budget import Amounts, Budget, Deadline, plan_budget, sentence, sizes_to_try
 from sightline.run.fit import Fit
 from sightline.run.rates import measure
 from sightline.run.settle import settle
+from sightline.watched import watch
 
 REPORT_LOOPS = 1000
 """The embedding, the heat maps and the page of `train.report` take as long as `_loop` so many times: 6.4 s on two cores of an EPYC, where

@@ -21,7 +21,7 @@ from typing import Any
 
 from sightline import files, processes
 from sightline.classifier import Classifier
-from sightline.config import Config, Phase, build, gather, may_change, phases_of, show, watch
+from sightline.config import Config, Phase, build, gather, phases_of, show
 from sightline.data.corrections import read_corrections
 from sightline.data.store import Pixels, open_pixels
 from sightline.data.table import ImageTable, scan
@@ -31,11 +31,12 @@ from sightline.errors import RunError, SettingsError
 from sightline.run.ahead import NOT_BEGUN, Ahead
 from sightline.run.audit import audit_prepared
 from sightline.run.budget import PLANNED, Budget, refuse_with_budget
+from sightline.run.changes import changed_settings, given_of
 from sightline.run.decoding import limits
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
 from sightline.run.inert import refuse_what_does_nothing
-from sightline.run.phases import late_phases, with_remedy
+from sightline.run.phases import with_remedy
 from sightline.run.planned import fit_into
 from sightline.run.prefix import check_prefix
 from sightline.run.prepare import Prepared, count_lines, divide, near_twins
@@ -43,13 +44,9 @@ from sightline.run.progress import Screen
 from sightline.run.reopen import as_recorded, changed_images, reopen
 from sightline.run.repeats import check_repeats, follow
 from sightline.run.settle import Recipe, check_first_size, check_freeze, class_counts, idle_cores, read_the_rest, settle
-from sightline.settings import TrainSettings
-from sightline.training.checkpoint import Checkpoints, State
+from sightline.training.checkpoint import Checkpoints
 from sightline.training.optim import import_ahead
-from sightline.training.stage import Plan
-
-_FROM_THE_START = frozenset({"train.seed", "train.seeds", "train.monitor", "train.find_lr", "augment.albumentations"})
-"""Settings of the whole run that cannot change within it, beside those of the data and the network."""
+from sightline.watched import watch
 
 
 @dataclass(frozen=True)
@@ -293,7 +290,7 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
         state = Checkpoints(opened.checkpoints).newest()
         if state is None and opened.history.exists():
             raise RunError(f"{opened.root} has been trained, but its checkpoints are gone: train anew into another folder.")
-        given = _changed(given_of(opened), changed, state)
+        given = changed_settings(given_of(opened), changed, state)
         phases = phases_of(given)
         reads: set[str] = set()
         config = watch(build(given), reads)
@@ -321,75 +318,3 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
 def _name(transform: Callable[[Any], Any] | None) -> str | None:
     """What the ledger calls a callable."""
     return None if transform is None else getattr(transform, "__name__", type(transform).__name__)
-
-
-# ---- settings of a run that goes on --------------------------------------------------------------------------------------
-
-
-def given_of(run: RunFolder) -> dict[str, Any]:
-    """What the user gave to a run, changes on resume included, and what was settled for the whole of it."""
-    events = [run.started(), *run.events("resumed")]
-    given: dict[str, Any] = events[-1]["given"]
-    for event in run.events("budget") if len(events) == 1 else ():
-        given |= event["values"]
-    measured = [event["lr"] for event in run.events("measured rate") if event["lr"] is not None]
-    if measured and given.get("train.lr", "auto") == "auto":
-        given["train.lr"] = measured[-1]
-    pinned = gather(run.config, []) if run.config.exists() else {}
-    rooms, free = ("data", "split", "model", "device"), {"model.freeze"}
-    if events[-1].get("processes", 1) != processes.world():  # they share the cores in another way
-        free.add("device.threads")
-    return given | {path: value for path, value in pinned.items() if path.partition(".")[0] in rooms and path not in free}
-
-
-def _changed(given: dict[str, Any], changed: Mapping[str, Any], state: State | None) -> dict[str, Any]:
-    """The settings with the changes of a resume: a phase of their own, or in place where they hold for the whole run."""
-    for path in changed:
-        room = path.partition(".")[0]
-        if room in ("data", "split") or (room == "model" and path != "model.freeze") or path in _FROM_THE_START:
-            raise SettingsError(f"{path} cannot change on resume: it would be another run. Start one with `sightline train`.")
-        if path == "phases":
-            raise SettingsError("phases cannot change on resume: what is given makes a phase, which begins with the next epoch.")
-    build({**given, **changed})  # unknown names and wrong values, before anything else
-    if state is None:
-        return {**given, **changed}
-    first = state.facts["epoch"] + 1
-    ofphase = {path: value for path, value in changed.items() if may_change(path)}
-    whole = {path: value for path, value in changed.items() if path not in ofphase}
-    _refuse_without_epochs(build({**given, **whole}).train, changed, next(iter(ofphase), None), state)
-    by_epoch: dict[int, dict[str, Any]] = {}
-    own = [*given.get("phases", ()), {"from": first, **ofphase}] if ofphase else given.get("phases", ())
-    for raw in (*_begun(given, whole, state), *own):  # of two that begin with the same epoch, the later one's values hold
-        by_epoch[raw["from"]] = {**by_epoch.get(raw["from"], {}), **raw}
-    given = {**given, **whole}
-    return given | {"phases": [by_epoch[epoch] for epoch in sorted(by_epoch)]} if by_epoch else given
-
-
-def _refuse_without_epochs(settings: TrainSettings, changed: Mapping[str, Any], ofphase: str | None, state: State) -> None:
-    """Raises SettingsError where no epoch is left for what was changed.
-
-    Args:
-        settings: those that hold for the whole run, changed.
-        ofphase: one of the changed settings that would begin a phase, if any does.
-    """
-    epoch, batch, best = (state.facts[name] for name in ("epoch", "batch", "best_epoch"))
-    what = ofphase or ("train.epochs" if changed.get("train.epochs", 0) > epoch else None)
-    if what is None:
-        return
-    if ofphase and epoch == 0:
-        raise SettingsError(f"{ofphase} would begin a phase, which the first epoch cannot: go on without it first, or start another run.")
-    if epoch >= settings.epochs:
-        raise SettingsError(
-            f"{what} would hold from epoch {epoch + 1} on, and epoch {settings.epochs} is the last: raise train.epochs too."
-        )
-    if batch == 0 and Plan.of(settings).gives_up(epoch, best):
-        raise SettingsError(f"train.patience={settings.patience} ended the run, so {what} would do nothing: give train.patience=null too.")
-
-
-def _begun(given: Mapping[str, Any], whole: Mapping[str, Any], state: State) -> list[dict[str, Any]]:
-    """The phase of a remedy (`ldam`, `crt`) that has begun, where it would otherwise move with the number of epochs."""
-    before = build(given)
-    if whole.get("train.epochs", 0) <= before.train.epochs:
-        return []
-    begun = state.facts["epoch"] + (state.facts["batch"] > 0)  # epochs
-    return [raw for raw in late_phases(given, before.imbalance) if raw["from"] <= begun]

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from sightline import files
-from sightline.config import build, phases_of, watch
+from sightline.config import build, phases_of
 from sightline.data.batches import mean_and_std
 from sightline.data.split import Split, choosing_folds
 from sightline.data.store import Pixels, open_pixels
@@ -31,6 +31,7 @@ from sightline.errors import StudyError
 from sightline.evaluation.calibration import softmax
 from sightline.evaluation.metrics import evaluate as measure
 from sightline.evaluation.predictions import Predictions
+from sightline.run.changes import given_of
 from sightline.run.decoding import limits
 from sightline.run.fit import Fit, Fitted
 from sightline.run.folder import RunFolder
@@ -42,10 +43,10 @@ from sightline.run.progress import Screen
 from sightline.run.reopen import as_recorded, changed_images
 from sightline.run.settle import Recipe, check_freeze, class_counts, read_the_rest, settle
 from sightline.run.study import StudyFolder, digest_of
-from sightline.run.train import given_of
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.stage import Row
 from sightline.tuning.objective import OF_THE_END, Objective
+from sightline.watched import watch
 
 CHEAP: dict[str, Any] = {"train.judge": False, "train.report": False, "train.tensorboard": False}
 """What a trial does without."""

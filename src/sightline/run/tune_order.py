@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.config import build, gather, refuse_inert, show, watch
+from sightline.config import build, gather, show
 from sightline.data.table import scan
 from sightline.errors import SettingsError
 from sightline.run.budget import seconds_of
@@ -24,6 +24,7 @@ from sightline.tuning.pruner import choose_pruner, make_pruner
 from sightline.tuning.sampler import check_sampler, make_sampler
 from sightline.tuning.space import Space, read_space
 from sightline.tuning.storage import shown
+from sightline.watched import refuse_inert, watch
 
 
 @dataclass(frozen=True)
