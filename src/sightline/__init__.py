@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sightline.classifier import Classifier, load
     from sightline.config import Config
+    from sightline.errors import SightlineError
     from sightline.run.audit import audit
     from sightline.run.compare import compare
     from sightline.run.embed import embed
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Classifier",
     "Config",
+    "SightlineError",
     "audit",
     "compare",
     "embed",
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classifier": "sightline.classifier",
     "Config": "sightline.config",
+    "SightlineError": "sightline.errors",
     "audit": "sightline.run.audit",
     "compare": "sightline.run.compare",
     "embed": "sightline.run.embed",

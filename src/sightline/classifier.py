@@ -159,7 +159,10 @@ class Classifier:
         """
         if isinstance(paths, (str, Path)):
             raise TypeError("Give a list of paths: classifier.predict([path]).")
-        all_paths = tuple(Path(p) for p in paths)
+        try:
+            all_paths = tuple(Path(p) for p in paths)
+        except TypeError:
+            raise TypeError("Give a list of paths of files; pictures in memory have to be saved first.") from None
         unreadable: dict[int, str] = {}
         logits, novelty = self.scored(self._batches(all_paths, unreadable, views), views)
         logits = logits if len(logits) else np.zeros((0, len(self.classes)), dtype=np.float32)
@@ -325,7 +328,7 @@ def _read_card(path: Path) -> dict[str, Any]:
         found = files.digest(path / "model.safetensors")
     except FileNotFoundError as error:
         if (path / "ledger.jsonl").exists():
-            raise RunError(f"The run {path} has not finished: go on with `sightline train --resume {path}`.") from None
+            raise RunError(f"The run {path} has not finished: go on with `sightline train --resume {files.quoted(path)}`.") from None
         raise RunError(f"{path} holds no classifier: {Path(error.filename).name} is missing.") from None
     except NotADirectoryError:
         raise RunError(f"{path} is a file; give a run folder or a classifier folder.") from None

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sightline.errors import Elsewhere, SightlineError
+from sightline.files import quoted
 from sightline.processes import is_main, together, told, world
 from sightline.run.ahead import NOT_BEGUN, decoding_ahead
 
@@ -344,7 +345,7 @@ def _trained(result: Any) -> dict[str, Any]:
     page = root / "report.html"
     lines += ["", f"Run         {root}", f"Report      {page if page.exists() else root / 'evaluation' / judged / 'report.txt'}"]
     lines += [f"Pictures    {root / 'curves.png'}  {root / 'evaluation' / judged / 'confusion.png'}"]
-    lines += [f"Try it      sightline predict {root} IMAGE..."]
+    lines += [f"Try it      sightline predict {quoted(root)} IMAGE..."]
     return {"run": str(root), "metrics": result.metrics, "notes": list(result.notes), "text": "\n".join(lines)}
 
 

@@ -4,6 +4,7 @@
     with scratch_folder(parent) as part:     fill a folder aside ...
         publish(part, final)                 ... and give it its name when it is complete
     digest(path)                             sha256 of a file
+    quoted(path)                             as a word of a command
 
 A new file is written beside its place, flushed to the disk, and renamed over it; then the folder is flushed too.
 A scratch folder is locked while it is filled, so that what a killed process left behind is known from what another one
@@ -20,6 +21,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -234,6 +236,11 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     return manifest if whole else None
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a word of a command that can be copied, whatever spaces it has."""
+    return shlex.quote(str(path))
 
 
 def cache_folder() -> Path:

@@ -389,13 +389,28 @@ def test_a_change_that_cannot_be_leaves_the_run_as_it_was(story: Told, words: li
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
-def test_settings_cannot_change_within_the_first_epoch(folder: Path, tmp_path: Path) -> None:
+def test_settings_that_change_within_the_first_epoch_begin_it_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with stopped_at(1), pytest.raises(Interrupted):
         train(folder, [*SMALL, "train.epochs=2", "train.batch_size=16"], run=tmp_path / "run")
-    with pytest.raises(SettingsError, match=r"train.batch_size would begin a phase, which the first epoch cannot"):
-        resume(tmp_path / "run", ["train.batch_size=4"])
+    resume(tmp_path / "run", ["train.batch_size=4", "train.lr=1e-3"])
+    assert "The first epoch begins again, with what is changed." in capsys.readouterr().err
+    train(folder, [*SMALL, "train.epochs=2", "train.batch_size=4", "train.lr=1e-3"], run=tmp_path / "other")
+    assert weights_digest(tmp_path / "run") == weights_digest(tmp_path / "other")
+    assert (tmp_path / "run" / "config.yaml").read_text() == (tmp_path / "other" / "config.yaml").read_text()
+
+
+def test_what_holds_for_the_whole_run_changes_within_the_first_epoch(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stopped_at(1), pytest.raises(Interrupted):
+        train(folder, [*SMALL, "train.epochs=2", "train.batch_size=16"], run=tmp_path / "run")
     resume(tmp_path / "run", ["train.epochs=1"])
     assert len(history(tmp_path / "run")) == 1
+    assert "begins again" not in capsys.readouterr().err
+    resume(tmp_path / "run")
+    assert "Training is over after epoch 1, so the classifier is only judged again" in capsys.readouterr().err
 
 
 def test_a_run_that_patience_ended_says_so_where_a_change_would_do_nothing(folder: Path, tmp_path: Path) -> None:

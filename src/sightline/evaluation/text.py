@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sightline.evaluation.baseline import baseline_sentence, most_frequent
+
 NAME_WIDTH = 48  # longer names of classes are cut, in cells
 _LISTED = 6  # how many names a sentence spells out
 _NOTHING: dict[str, float | None] = {"value": None, "low": None, "high": None}
@@ -61,6 +63,8 @@ def summary(metrics: dict[str, Any]) -> str:
     leak_free = metrics.get("leak_free")
     if leak_free:
         lines.append(_headline(leak_free, f"without twins in train, {_count(leak_free['n'], 'image')}"))
+    if told := baseline_sentence(metrics):
+        lines.append(told)
     lines += _views(metrics)
     if "prediction_sets" in metrics:
         lines.append(_sets_sentence(metrics["prediction_sets"]))
@@ -173,6 +177,9 @@ def _figure_table(metrics: dict[str, Any]) -> list[str]:
     for key, (name, form, unit) in _FIGURES.items():
         if key in metrics:
             table.append([name, *(_with_ends(part[key], form, unit) for part in parts)])
+        if key == "accuracy":
+            most, share = most_frequent(metrics)
+            table.append([f"  to say always {_cut(most)}", f"{_percent(share):>5} %", *[""] * (len(parts) - 1)])
     note = ["", f"Without twins: {leak_free['note']}."] if leak_free and not leak_free["n"] else []
     return aligned(table, "<<<") + note
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sightline.evaluation.baseline import baseline_sentence, most_frequent
 from sightline.evaluation.repeats import FEWEST_SEEDS
 from sightline.reporting.charts import interval, reliability
 from sightline.reporting.facts import Judged, RunFacts
@@ -48,7 +49,12 @@ def headline(facts: RunFacts) -> Html:
     ends = share_ends(metrics["accuracy"])
     said.append(f" of the cases (95 % interval {ends}). " if ends else ". ")
     said.append(_standing(facts, judged.name))
-    return join([tag("p", said, class_="lead"), _leak_sentence(metrics), _few_sentence(metrics)])
+    if told := baseline_sentence(metrics):
+        baseline: Content = tag("p", told, class_="told warning")
+    else:
+        name, most = most_frequent(metrics)
+        baseline = tag("p", f"To call every image {name} would be right in {percent(most)}.")
+    return join([tag("p", said, class_="lead"), baseline, _leak_sentence(metrics), _few_sentence(metrics)])
 
 
 def _unfinished(facts: RunFacts) -> str:

@@ -38,12 +38,29 @@ def given_of(run: RunFolder) -> dict[str, Any]:
     return given | {path: value for path, value in pinned.items() if path.partition(".")[0] in rooms and path not in free}
 
 
+def begins_again(changed: Mapping[str, Any], state: State | None) -> bool:
+    """Whether the first epoch, which was interrupted, has to begin again: with what is changed now, as no phase begins before it."""
+    return state is not None and state.facts["epoch"] == 0 and any(may_change(path) for path in changed)
+
+
+def nothing_left(settings: TrainSettings, state: State | None) -> str | None:
+    """A sentence where training is over and what follows is only judged again."""
+    if state is None or state.facts["batch"] > 0:
+        return None
+    epoch, plan = state.facts["epoch"], Plan.of(settings)
+    if epoch >= plan.epochs:
+        return f"Training is over after epoch {epoch}, so the classifier is only judged again: train.epochs={2 * epoch} would train it on."
+    if plan.gives_up(epoch, state.facts["best_epoch"]):
+        return f"train.patience={plan.patience} ended training with epoch {epoch}, so the classifier is only judged again."
+    return None
+
+
 def changed_settings(given: dict[str, Any], changed: Mapping[str, Any], state: State | None) -> dict[str, Any]:
     """The settings with the changes of a resume: a phase of their own, or in place where they hold for the whole run.
 
     Args:
         given: as `given_of` says.
-        state: where the run stands; None before its first checkpoint.
+        state: where the run stands; None before its first checkpoint, and where it begins again.
 
     Raises:
         SettingsError: a setting is unknown or cannot change, or no epoch is left for it.
@@ -80,8 +97,6 @@ def _refuse_without_epochs(settings: TrainSettings, changed: Mapping[str, Any], 
     what = ofphase or ("train.epochs" if changed.get("train.epochs", 0) > epoch else None)
     if what is None:
         return
-    if ofphase and epoch == 0:
-        raise SettingsError(f"{ofphase} would begin a phase, which the first epoch cannot: go on without it first, or start another run.")
     if epoch >= settings.epochs:
         raise SettingsError(
             f"{what} would hold from epoch {epoch + 1} on, and epoch {settings.epochs} is the last: raise train.epochs too."

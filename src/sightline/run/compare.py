@@ -38,6 +38,10 @@ class Comparison:
     found: dict[str, Any]
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """One line; `text()` has the figures."""
+        return f"Comparison({', '.join(row['name'] for row in self.found['runs'])}, on {self.found['n']:,} images)"
+
     def text(self) -> str:
         """Sentences first, then the figures, then the classes that differ."""
         return comparison_report(self.found) + "".join(f"\n{note}\n" for note in self.notes)
@@ -99,7 +103,11 @@ def _answers(run: RunFolder, split: str) -> Predictions:
     if not path.is_file():
         if (run.evaluation("folds") / "predictions.parquet").is_file():
             raise RunError(f"{run.root} was not judged on {split} but by its folds: compare runs with folds, with `--split folds`.")
-        word = f"sightline evaluate {run.root} --split {split}" if split in ("test", "val") else f"sightline evaluate {run.root} FOLDER"
+        word = (
+            f"sightline evaluate {files.quoted(run.root)} --split {split}"
+            if split in ("test", "val")
+            else f"sightline evaluate {files.quoted(run.root)} FOLDER"
+        )
         raise RunError(f"{run.root} has not been evaluated on {split}: run `{word}` first.")
     return Predictions.load(path)
 

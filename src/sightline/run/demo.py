@@ -44,7 +44,8 @@ def demo(folder: Path) -> dict[str, Any]:
     images = result.run.read_images()
     chosen = images.filter(images["split"] == "test").group_by("label", maintain_order=True).first()["path"].head(6)
     paths = [folder / "digits" / path for path in chosen]
-    screen.say(f"$ sightline predict {folder / 'run'} IMAGES --out {folder / 'predictions.csv'} --plot {folder / 'pictures'}")
+    shown = " ".join(map(str, paths))
+    screen.say(f"$ sightline predict {folder / 'run'} {shown} --out {folder / 'predictions.csv'} --plot {folder / 'pictures'}")
     answers = predict(folder / "run", paths, top=5)
     answers.write(folder / "predictions.csv")
     answers.plot(folder / "pictures")

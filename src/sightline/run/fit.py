@@ -181,7 +181,7 @@ class Fit:
             drawn = self.screen.reporter(config.train.epochs, len(planned[0].order))
             listen = self.listen if self.deadline is None else self._keep_to(self.deadline, trainer, task, given, drawn)
             reporter = Recorder(folder, trainer, drawn, config, task, planned, listen, self.aside)
-        command = f"sightline train --resume {folder.root}"
+        command = f"sightline train --resume {files.quoted(folder.root)}"
         try:
             with _stop_signals() as should_stop:
                 history = trainer.fit(reporter, should_stop)

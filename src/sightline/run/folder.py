@@ -47,7 +47,7 @@ class RunFolder:
             raise RunError(f"{path} would lie among the images of {source}, which is never written to: choose another place with --run.")
         _clear_unready(path)
         if path.exists() and (not path.is_dir() or any(p.name != ".lock" for p in path.iterdir())):
-            hint = f"go on with `sightline train --resume {path}`, or " if (path / "ledger.jsonl").exists() else ""
+            hint = f"go on with `sightline train --resume {files.quoted(path)}`, or " if (path / "ledger.jsonl").exists() else ""
             raise RunError(f"{path} is there already: {hint}choose another place with --run.")
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -226,7 +226,7 @@ class RunFolder:
         try:
             yield
         except DiskError as error:
-            again = f"go on with `sightline train --resume {self.root}`"
+            again = f"go on with `sightline train --resume {files.quoted(self.root)}`"
             told = str(error).replace("run the same command again", again) if self.config.exists() else str(error)
             raise DiskError(told) from None
 

@@ -129,7 +129,9 @@ def _judged(run: RunFolder) -> tuple[Predictions, bool]:
     parts = [Predictions.load(place) for place in places if place.exists()]
     parts = [part for part in parts if part.labels is not None]
     if not parts:
-        raise RunError(f"{run.root} has no predictions for val or test: run `sightline evaluate {run.root} --split val` first.")
+        raise RunError(
+            f"{run.root} has no predictions for val or test: run `sightline evaluate {files.quoted(run.root)} --split val` first."
+        )
     if any(part.classes != parts[0].classes for part in parts):
         raise RunError(f"The predictions in {run.root / 'evaluation'} are of different classes: run `sightline evaluate` again.")
     return _joined(parts), by_folds
@@ -161,7 +163,7 @@ def _scope(run: RunFolder, images: pl.DataFrame, judged: Predictions, by_folds: 
         return [f"{len(left):,} images were in no fold and are not judged, of {_names(left['label'].unique().to_list())}."]
     folder = run.started()["folder"]
     one = " train.seeds=1" if run.seeds_summary.exists() else ""
-    command = f"sightline train {_quoted(folder)} -c {_quoted(run.config)}{one} split.folds=5"
+    command = f"sightline train {files.quoted(folder)} -c {files.quoted(run.config)}{one} split.folds=5"
     return [
         f"The {len(left):,} images of train are not judged: a network repeats the labels that it was trained on, right or wrong. "
         f"All are judged by `{command}`, then `sightline labels` on that run."
@@ -220,12 +222,6 @@ def _table(suspects: pl.DataFrame) -> list[str]:
 def _names(names: Sequence[str]) -> str:
     shown = ", ".join(sorted(names)[:8])
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
-
-
-def _quoted(path: str | Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))
 
 
 # ---- the page ------------------------------------------------------------------------------------------------------------

@@ -46,6 +46,10 @@ class PredictionReport:
     left_out: dict[str, int]
     source: Path | None = None
 
+    def __repr__(self) -> str:
+        """One line; `text()` has a line an image."""
+        return f"PredictionReport({self.summary()})"
+
     def rows(self) -> list[dict[str, Any]]:
         """A row an input.
 

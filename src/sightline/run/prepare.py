@@ -50,6 +50,11 @@ class Prepared:
     keys: npt.NDArray[np.uint64]
     twins: Twins | None = None
 
+    def __repr__(self) -> str:
+        """One line; `images()` is the table."""
+        parts = ", ".join(f"{int((self.split.part == name).sum()):,} {name}" for name in ("train", "val", "test"))
+        return f"Prepared({str(self.table.root)!r}, {len(self.classes)} classes, {parts})"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the labels."""

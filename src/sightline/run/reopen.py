@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from sightline import files
 from sightline.config import Config
 from sightline.data.batches import image_keys
 from sightline.data.corrections import as_used
@@ -113,5 +114,5 @@ def _refuse_changes(run: RunFolder, table: ImageTable) -> None:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise RunError(
             f"The images are not those that {run.root} was trained on; gone, new, changed or labelled or divided otherwise: {shown}. "
-            f"Restore them, train anew on the folder as it is, or go on with these: `sightline train --resume {run.root} --accept-changes`."
+            f"Restore them, train anew on the folder as it is, or go on with these: `sightline train --resume {files.quoted(run.root)} --accept-changes`."
         )

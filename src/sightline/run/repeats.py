@@ -102,7 +102,7 @@ def _train(repeat: _Repeat, run: RunFolder, given: Mapping[str, Any], begin: Beg
         else:
             begin({**given, **repeat.changed}, repeat.place)
     except Interrupted:
-        raise Interrupted(f"Stopped in {repeat.name}; everything is saved.", f"sightline train --resume {run.root}") from None
+        raise Interrupted(f"Stopped in {repeat.name}; everything is saved.", f"sightline train --resume {files.quoted(run.root)}") from None
 
 
 def _judge_folds(run: RunFolder, places: Sequence[Path]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from sightline.errors import RunError, SettingsError
 from sightline.run.ahead import NOT_BEGUN, Ahead
 from sightline.run.audit import audit_prepared
 from sightline.run.budget import PLANNED, Budget, refuse_with_budget
-from sightline.run.changes import changed_settings, given_of
+from sightline.run.changes import begins_again, changed_settings, given_of, nothing_left
 from sightline.run.decoding import limits
 from sightline.run.fit import Fit
 from sightline.run.folder import RunFolder
@@ -258,7 +258,8 @@ def resume(
 ) -> TrainResult:
     """Goes on with a run from its newest checkpoint.
 
-    Settings that a phase may change begin a phase with the next epoch (an epoch that was interrupted begins again);
+    Settings that a phase may change begin a phase with the next epoch (an epoch that was interrupted begins again, and the first one
+    from the first weights);
     those of the whole run (`train.epochs`, `train.patience`, `device.*`, ...) simply hold from now on.
 
     Args:
@@ -287,9 +288,12 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
     if before != _name(transform):
         raise SettingsError(f"The run was started with transform={before}: give the same to sightline.resume, a run holds no Python code.")
     with Screen() as screen, opened.locked():
-        state = Checkpoints(opened.checkpoints).newest()
+        checkpoints = Checkpoints(opened.checkpoints)
+        state = checkpoints.newest()
         if state is None and opened.history.exists():
             raise RunError(f"{opened.root} has been trained, but its checkpoints are gone: train anew into another folder.")
+        again = begins_again(changed, state)
+        state = None if again else state
         given = changed_settings(given_of(opened), changed, state)
         phases = phases_of(given)
         reads: set[str] = set()
@@ -304,6 +308,11 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
         refuse_what_does_nothing(given, reads, counts, transform is not None, only=changed)
         check_prefix(phases_of(with_remedy(given, counts)), settled.built.network, settled.size, transform is not None)
         accepted = changed_images(opened, prepared.table)  # none, unless they were to be accepted
+        if again:
+            screen.say("The first epoch begins again, with what is changed.")
+            processes.from_main(checkpoints.forget)
+        elif told := nothing_left(config.train, state):
+            screen.say(told)
         opened.note("resumed", changed=changed, epoch=state.facts["epoch"] + 1 if state else 1, given=given, images=accepted, **_our_job())
         notes = tuple(count_lines(prepared)) if accepted else ()
         for line in notes:

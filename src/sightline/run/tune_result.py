@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline import files
 from sightline.config import show
 from sightline.evaluation.text import summary
 from sightline.reporting.words import count
@@ -57,7 +58,7 @@ class TuneResult:
         lines = [*self._found(), *self._judged(), *self.notes, ""]
         lines += [f"Study       {self.root}", f"Page        {self.root / 'tune.html'}", f"Table       {self.root / 'trials.csv'}"]
         if self.metrics:
-            lines += [f"Best        {self.root / 'best'}", f"Try it      sightline predict {self.root / 'best'} IMAGE..."]
+            lines += [f"Best        {self.root / 'best'}", f"Try it      sightline predict {files.quoted(self.root / 'best')} IMAGE..."]
         return "\n".join(lines)
 
     def _found(self) -> list[str]:

@@ -98,6 +98,11 @@ class Checkpoints:
             if old.name != f"best-{epoch:06d}":
                 shutil.rmtree(old, ignore_errors=True)
 
+    def forget(self) -> None:
+        """Removes all of them."""
+        for old in (*self._named("step-"), *self._named("best-")):
+            shutil.rmtree(old)
+
     def newest(self) -> State | None:
         """The newest checkpoint that is whole; None where there is none.
 
