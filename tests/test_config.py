@@ -193,6 +193,9 @@ WRONG = [
         "split.fractions must be three shares that add up to 1, train and val above 0, such as [0.7,0.15,0.15].",
     ),
     ("train.lr", "'train.lr' is not a setting: write KEY=VALUE, such as train.epochs=20."),
+    ("--epochs", "There is no option --epochs. A setting is written without dashes, such as train.epochs=30."),
+    ("--lr=0.1", "There is no option --lr. A setting is written without dashes, such as train.lr=auto."),
+    ("--bogus", "There is no option --bogus. --help lists the options."),
     ("=3", "'=3' is not a setting: write KEY=VALUE, such as train.epochs=20."),
     (
         "model.head=[1,",

@@ -13,6 +13,7 @@ thresholds and judges or a classifier that was loaded, asks the same `answering`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from torch import nn
 
 from sightline import files
 from sightline.data.batches import stacked_views
+from sightline.data.readers import try_to_open
 from sightline.device import Device, choose
 from sightline.errors import ModelError, RunError, UnreadableImage
 from sightline.evaluation.conformal import PredictionSets
@@ -262,14 +264,15 @@ class Classifier:
                     yield stacked_views(stored, self.preprocess.view, views).to(self.device.torch_device)
 
     def _read(self, path: Path) -> npt.NDArray[np.uint8] | str:
-        if path.exists() and not path.is_file():  # a pipe would never end
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
             return "not a regular file"
+        data, reason = try_to_open(path, Path.read_bytes)
+        if data is None:
+            return str(reason)
         try:
-            return self.preprocess.shrunk(path.read_bytes())
+            return self.preprocess.shrunk(data)
         except UnreadableImage as error:
             return error.reason
-        except OSError as error:
-            return f"cannot be opened: {error.strerror}"
 
     # ---- on the disk -------------------------------------------------------------------------------------------------
 

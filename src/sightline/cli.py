@@ -6,6 +6,7 @@ Results go to standard output, progress and notes to standard error. Exit status
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -31,6 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_ROAD, _GOOD, _MORE = "From a folder to a classifier", "How good it is, and why", "More"  # panels of the help
+_WORDS = {"ignore_unknown_options": True}  # who writes --epochs 3 is told which setting that is
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
@@ -69,7 +73,7 @@ def options(
         raise SightlineError(f"torchrun is for {', '.join(_SHARED)}: start `sightline {context.invoked_subcommand}` by itself.")
 
 
-@app.command()
+@app.command(rich_help_panel=_ROAD)
 def demo(
     folder: Annotated[str, typer.Argument(metavar="[DIR]", help="Where to write; must not exist yet.")] = "sightline-demo",
     as_json: Json = False,
@@ -81,7 +85,7 @@ def demo(
     _echo(run_demo(Path(folder)), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_ROAD, context_settings=_WORDS)
 def audit(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Labelled images, or a CSV or Parquet table.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Settings of data and split.")] = None,
@@ -102,7 +106,7 @@ def audit(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=_ROAD, context_settings=_WORDS)
 def train(
     words: Annotated[list[str] | None, typer.Argument(metavar="FOLDER [KEY=VALUE ...]", help="Labelled images, then settings.")] = None,
     recipe: Annotated[str | None, typer.Option("-c", "--config", metavar="RECIPE.yaml", help="Settings from a file.")] = None,
@@ -137,7 +141,7 @@ def train(
     _echo(_trained(result), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_ROAD, context_settings=_WORDS)
 def tune(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Labelled images, or a CSV or Parquet table.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Settings; tune.* says how to search.")] = None,
@@ -168,7 +172,7 @@ def tune(
     _echo({**result.to_json(), "text": result.text()}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_GOOD)
 def evaluate(
     run: Run,
     folder: Annotated[str | None, typer.Argument(metavar="[FOLDER]", help="Labelled images of your own; else the run's.")] = None,
@@ -187,7 +191,7 @@ def evaluate(
     _echo({"metrics": metrics, "text": classification_report(metrics)}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_GOOD)
 def report(run: Run, as_json: Json = False) -> None:
     """Write RUN/report.html anew: all that is known of a run, in one file that opens anywhere."""
     with _heavy_imports():
@@ -197,7 +201,7 @@ def report(run: Run, as_json: Json = False) -> None:
     _echo({"report": str(path), "text": f"Report      {path}"}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_GOOD)
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Run folders; each is compared with the first.")],
     split: Annotated[
@@ -216,7 +220,7 @@ def compare(
     _echo({**found.to_json(), "text": found.text().rstrip("\n")}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_GOOD)
 def labels(
     run: Run,
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where to write (default: RUN/labels).")] = None,
@@ -231,7 +235,7 @@ def labels(
     _echo({**review.facts(), "text": review.text()}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_GOOD)
 def embed(
     run: Run,
     split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
@@ -248,7 +252,7 @@ def embed(
     _echo({"embedding": str(done.table), "picture": str(done.picture), "page": str(done.page), "text": done.text()}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_GOOD)
 def explain(
     run: Run,
     split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
@@ -263,7 +267,7 @@ def explain(
     _echo({"images": done.rows, "sheet": str(done.sheet), "text": done.text()}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_ROAD)
 def predict(
     run: Trained,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, patterns; - reads a list from stdin.")],
@@ -289,7 +293,7 @@ def predict(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(rich_help_panel=_MORE)
 def models(
     pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern such as resnet*.")] = "*",
     as_json: Json = False,
@@ -302,7 +306,7 @@ def models(
     _echo({"models": found, "text": models_table(found)}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_MORE)
 def settings(
     pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, such as augment.")] = "",
     as_json: Json = False,
@@ -315,7 +319,7 @@ def settings(
     _echo({"settings": found, "text": settings_table(found)}, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_MORE)
 def doctor(as_json: Json = False) -> None:
     """What this machine has, and what sightline will do with it."""
     with _heavy_imports():
@@ -405,6 +409,11 @@ def main() -> None:
         if end.code == 130:  # typer turns Ctrl-C into it and says nothing
             _say("sightline: interrupted before anything was saved; run the same command again.")
         raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # of standard output; files have errors of their own
+            raise
+        _say("sightline: standard output cannot be written: its disk is full.")
+        sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

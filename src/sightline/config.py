@@ -94,6 +94,8 @@ def gather(recipe: str | Path | Mapping[str, Any] | None, words: Sequence[str] |
     if isinstance(words, str):
         raise SettingsError(f"Give settings as a list of KEY=VALUE texts, [{words!r}], or as a mapping.")
     for word in words:
+        if word.startswith("-"):
+            raise SettingsError(_no_option(word))
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
             raise SettingsError(f"'{word}' is not a setting: write KEY=VALUE, such as train.epochs=20.")
@@ -254,6 +256,15 @@ def _unknown(path: str, known: Mapping[str, FieldInfo]) -> str:
     near = difflib.get_close_matches(path, Config.model_fields, n=1, cutoff=0.75) or _nearest(path, known)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`sightline settings` lists them all."
     return f"There is no setting {path}. {hint}"
+
+
+def _no_option(word: str) -> str:
+    """Of a word such as --epochs, where settings are words without dashes."""
+    name = word.lstrip("-").partition("=")[0]
+    known = describe()
+    near = [f"{path}={show(known[path].default)}" for path in _nearest(f".{name}", known)]
+    hint = f"A setting is written without dashes, such as {' or '.join(near)}." if near else "--help lists the options."
+    return f"There is no option {word.partition('=')[0]}. {hint}"
 
 
 def _nearest(path: str, known: Mapping[str, FieldInfo]) -> list[str]:

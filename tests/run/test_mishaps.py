@@ -141,3 +141,44 @@ def test_results_are_one_line_each_and_labels_are_checked(done: tuple[Path, Trai
     with pytest.raises(ValueError, match="no classes: pink"):
         classifier.score(paths, ["red", "pink"])
     assert 0 <= classifier.score(paths, ["red", "red"]) <= 1
+
+
+def test_a_run_that_has_hardly_begun_is_not_taken_from_under_another_process(done: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    folder, _ = done
+    begun = RunFolder.create(tmp_path / "run", folder)
+    with begun.locked():
+        begun.note("started", folder=str(folder), given={})
+        with pytest.raises(RunError, match="Another process is training"):
+            RunFolder.create(tmp_path / "run", folder)
+        assert [path.name for path in sorted(begun.root.iterdir())] == [".lock", "ledger.jsonl"]
+    (begun.root / "lr_range.png").touch()  # killed in the range test: nothing to go on from either
+    RunFolder.create(tmp_path / "run", folder)
+    assert [path.name for path in begun.root.iterdir()] == [".lock"]
+
+
+def test_names_that_no_file_can_have_are_rows_of_their_own(done: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    folder, result = done
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    shutil.copy(folder / "red" / "red-000.png", odd)
+    report = predict(result.run.root, [odd, "x" * 300, "nul\0.png", folder / "red" / "red-001.png"])
+    assert [row["reason"] for row in report.rows()] == [
+        None,
+        "cannot be opened: File name too long",
+        "cannot be opened: no file can have this name",
+        None,
+    ]
+    report.write(tmp_path / "answers.csv")
+    assert "caf\\xe9.png" in (tmp_path / "answers.csv").read_text()
+
+
+def test_judges_that_are_gone_are_told(done: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    folder, result = done
+    shutil.copytree(folder, tmp_path / "photos")
+    run = train(tmp_path / "photos", SMALL, run=tmp_path / "run").run
+    images = run.read_images()
+    tests = images.filter(images["split"] == "test")["path"].to_list()
+    (tmp_path / "photos" / tests[0]).unlink()
+    told = resume(run.root, ["train.epochs=2"], accept_changes=True).notes
+    assert f"1 of {len(tests)} images of test do not judge any more: figures do not compare with those before." in told
+    assert "was read 2 times, and the run was changed in between" in run.report.read_text()
+    assert "was read for nothing else" in result.run.report.read_text()

@@ -129,6 +129,14 @@ def test_what_was_judged_elsewhere_stands_beside(run: Path, make_folder: Callabl
 
 
 def test_a_damaged_file_is_named(run: Path) -> None:
+    (run / "history.csv").write_bytes(b"epoch\xff")
+    with pytest.raises(RunError, match=r"history.csv is damaged"):
+        report(run)
+    (run / "history.csv").unlink()
+    (run / "audit.json").write_text("{}")
+    with pytest.raises(RunError, match=r"audit.json is damaged: it lacks findings\."):
+        report(run)
+    (run / "audit.json").unlink()
     (run / "evaluation" / "test" / "metrics.json").write_text("{")
     with pytest.raises(RunError, match=r"test/metrics\.json is damaged"):
         report(run)

@@ -153,6 +153,21 @@ def test_checkpoints_that_are_spared_are_kept_in_memory_and_written_when_asked(t
     assert again.best(0)["w"].tolist() == [1, 1, 1]
 
 
+def test_best_weights_that_no_checkpoint_knows_go_where_training_goes_on(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, every=0.0)
+    for epoch in (1, 3):  # killed after the second, before its checkpoint
+        checkpoints.save_best({"weight": torch.full((2,), float(epoch))}, epoch)
+        checkpoints.save(State({"x": torch.zeros(1)}, {"step": epoch}))
+    again = Checkpoints(tmp_path, every=0.0)
+    again.go_on(1)
+    assert [path.name for path in sorted(tmp_path.glob("best-*"))] == ["best-000001"]
+    again.save_best({"weight": torch.full((2,), 9.0)}, 3)  # the epoch is trained again
+    again.save(State({"x": torch.zeros(1)}, {"step": 4}))
+    assert Checkpoints(tmp_path).best(3)["weight"].tolist() == [9.0, 9.0]
+    again.go_on(None)
+    assert not list(tmp_path.glob("best-*"))
+
+
 def test_the_best_that_the_disk_knows_stays_until_it_knows_another(tmp_path: Path) -> None:
     sparing = Checkpoints(tmp_path, every=1000.0)
     for epoch in (0, 1):

@@ -52,7 +52,7 @@ from sightline.data.shelf import (
     read_rows,
 )
 from sightline.data.table import ImageTable
-from sightline.errors import DataError, DiskError, UnreadableImage
+from sightline.errors import DataError, DiskError
 from sightline.processes import Share
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class PixelFiles:
     paths: tuple[str, ...]
     side: int
     extents: npt.NDArray[np.int32]
+    digests: pl.Series
     limits: Limits
     pool: ThreadPoolExecutor
 
@@ -139,13 +140,12 @@ class PixelFiles:
     def _one(self, row: int) -> Squares:
         path = self.root / self.paths[row]
         try:
-            decoded = decode(path.read_bytes(), max_pixels=self.limits.max_pixels, side=self.side)
-        except (OSError, UnreadableImage) as error:
+            data = path.read_bytes()
+        except OSError as error:
             raise DataError(f"{path} could be read when the run began and cannot be now: {error}.") from None
-        small = shrink(decoded, self.side)
-        if small.shape[:2] != tuple(self.extents[row]):
+        if hashlib.sha256(data).hexdigest() != self.digests[row]:
             raise DataError(f"{path} has changed since the run began. Restore it, or start again.")
-        return small
+        return shrink(decode(data, max_pixels=self.limits.max_pixels, side=self.side), self.side)
 
 
 def open_pixels(
@@ -249,7 +249,7 @@ def _pixels(table: ImageTable, used: pl.DataFrame, folder: Path, side: int, limi
     extents = used.select("stored_height", "stored_width").to_numpy().astype(np.int32)
     if folder.name.endswith(NO_PIXELS):
         pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="decode")
-        return PixelFiles(table.root, tuple(table.usable["path"]), side, extents, limits, pool)
+        return PixelFiles(table.root, tuple(table.usable["path"]), side, extents, table.usable["digest"], limits, pool)
     places = used["place"].to_numpy().astype(np.int64)
     import torch
 

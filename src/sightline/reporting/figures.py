@@ -143,8 +143,17 @@ def _chosen(facts: RunFacts) -> str:
     if facts.judged is not None and facts.judged.name == "folds":
         parts.append("That is of the run's own network; the networks of the folds chose each for itself.")
     if facts.judged is not None and facts.judged.name == "test":
-        parts.append("The test part judged, and was read for nothing else.")
+        parts.append(_test_read(facts.events))
     return " ".join(parts)
+
+
+def _test_read(events: Sequence[Mapping[str, Any]]) -> str:
+    """How often the test part was read, and whether the run went on after it had been: what it then judges, it may have chosen."""
+    reads = [k for k, event in enumerate(events) if event.get("event") == "evaluated" and event.get("split") == "test"]
+    changes = [k for k, event in enumerate(events) if event.get("event") == "resumed" and (event.get("changed") or event.get("images"))]
+    if reads and any(reads[0] < k < reads[-1] for k in changes):
+        return f"The test part was read {len(reads)} times, and the run was changed in between: if for what test had said, test has chosen."
+    return "The test part judged, and was read for nothing else."
 
 
 def _table(metrics: Mapping[str, Any]) -> Html:

@@ -208,7 +208,8 @@ def sentence(budget: Budget, plan: Plan, shown: int) -> str:
     what = f"{plan.epochs} epochs of {images} at {plan.size} px"
     spare = budget.left() - plan.seconds
     if spare < -0.1 * budget.seconds:
-        return f"The budget is too short for this folder: {what} is the least that is planned, some {-spare:,.0f} s more. One is trained at least."
+        least = f"{what} is the least that is planned, some {-spare:,.0f} s more"
+        return f"The budget is too short for this folder: {least}. One is trained at least."
     rest = f" More than {MOST} epochs are not planned, so {spare:,.0f} s are left over." if plan.epochs == MOST and spare > 60 else ""
     return (
         f"In the {max(0.0, budget.left()):,.0f} s that are left: {what}, then about {plan.after:,.0f} s for judging and the report.{rest}"

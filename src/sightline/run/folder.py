@@ -253,18 +253,17 @@ def refuse_among_images(place: Path, images: str | Path, option: str = "--out") 
 
 
 def _clear_unready(path: Path) -> None:
-    """A run that stopped before its data was ready holds nothing that anybody could go on from."""
-    known = {p.name for p in path.glob(".*.part")} | {
-        ".lock",
-        "ledger.jsonl",
-        "environment.json",
-        "images.parquet",
-        "corrections.csv",
-        "audit.json",
-    }
-    if (path / "ledger.jsonl").is_file() and {p.name for p in path.iterdir()} <= known:
-        for name in known:
-            (path / name).unlink(missing_ok=True)
+    """A run that stopped before its first step holds nothing that anybody could go on from; one that is alive keeps its lock."""
+    if (path / "ledger.jsonl").is_file() and _is_unready(path):
+        with RunFolder(path).locked():
+            for found in path.iterdir() if _is_unready(path) else ():
+                if found.name != ".lock":
+                    found.unlink()
+
+
+def _is_unready(path: Path) -> bool:
+    known = {".lock", "ledger.jsonl", "environment.json", "images.parquet", "corrections.csv", "audit.json", "lr_range.png"}
+    return all(found.name in known or (found.name.startswith(".") and found.name.endswith(".part")) for found in path.iterdir())
 
 
 def _fresh(name: str) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class PredictionReport:
             file, and where the classifier has no thresholds.
         """
         places = {int(i): k for k, i in enumerate(self.answers.readable)}
-        return [self._row(str(path), places.get(i), self.answers.unreadable.get(i)) for i, path in enumerate(self.answers.paths)]
+        return [self._row(_shown(path), places.get(i), self.answers.unreadable.get(i)) for i, path in enumerate(self.answers.paths)]
 
     def _row(self, path: str, k: int | None, reason: str | None) -> dict[str, Any]:
         """The row of the k-th readable file, or of one that cannot be read."""
@@ -286,13 +287,13 @@ def find_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, int]
     missing: list[str] = []
     for given in paths:
         path = Path(given).expanduser()
-        if path.is_dir():
+        if os.path.isdir(path):  # of a name that no file can have, Path would raise
             images, skipped = list_images(path)
             found += images
             for reason, n in skipped.items():
                 left_out[reason] = left_out.get(reason, 0) + n
             continue
-        matches = [path] if path.exists() or path.is_symlink() else _matching(path)
+        matches = [path] if os.path.lexists(path) else _matching(path)
         missing += [] if matches else [str(given)]
         found += matches or [path]
     if len(missing) == len(found) > 0:
@@ -304,8 +305,13 @@ def find_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, int]
     return found, left_out
 
 
+def _shown(path: Path) -> str:
+    """As text that a file can hold, whatever bytes the name is of."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def _matching(pattern: Path) -> list[Path]:
-    return sorted(Path(p) for p in glob.glob(str(pattern), recursive=True) if Path(p).is_file())
+    return sorted(Path(p) for p in glob.glob(str(pattern), recursive=True) if os.path.isfile(p))
 
 
 def _ranked(name: str, rank: int) -> str:

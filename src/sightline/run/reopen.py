@@ -108,11 +108,23 @@ def changed_images(run: RunFolder, table: ImageTable) -> list[str]:
     return joined.filter(differs)["path"].sort().to_list()
 
 
+def gone_judges(run: RunFolder, prepared: Prepared) -> list[str]:
+    """Sentences on images of test and val that judged when the run began and are not there now."""
+    before, told = run.read_images().select("path", "split"), []
+    for part in ("test", "val"):
+        judged = before.filter(pl.col("split") == part)["path"]
+        gone = len(judged) - judged.is_in(prepared.table.usable["path"].gather(prepared.split.rows(part)).to_list()).sum()
+        if gone:
+            told.append(f"{gone:,} of {len(judged):,} images of {part} do not judge any more: figures do not compare with those before.")
+    return told
+
+
 def _refuse_changes(run: RunFolder, table: ImageTable) -> None:
     changed = changed_images(run, table)
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise RunError(
             f"The images are not those that {run.root} was trained on; gone, new, changed or labelled or divided otherwise: {shown}. "
-            f"Restore them, train anew on the folder as it is, or go on with these: `sightline train --resume {files.quoted(run.root)} --accept-changes`."
+            "Restore them, train anew on the folder as it is, or go on with these: "
+            f"`sightline train --resume {files.quoted(run.root)} --accept-changes`."
         )

@@ -33,6 +33,7 @@ from sightline.run.progress import Screen
 from sightline.threads import available_cores
 
 _Seen = TypeVar("_Seen")
+_FIGURES = ("n", "classes", "accuracy", "per_class", "confusion")  # what metrics.json has to have
 _FEW_PIXELS = 64  # a store smaller than this and than the picture would give a blurred thumbnail
 
 
@@ -78,11 +79,11 @@ def read_facts(run: RunFolder) -> RunFacts:
         events=events,
         environment=_json(run.environment),
         card=_json(run.classifier / "model.json"),
-        audit=_json(run.audit),
+        audit=_json(run.audit, "findings"),
         embeddings=_of_parts(judged, lambda part: _embedding(run.embedding(part))),
         heat_maps=_of_parts(judged, lambda part: _heat_maps(run.explanation(part))),
         seeds=_json(run.seeds_summary),
-        folds=_json(run.evaluation("folds") / "metrics.json"),
+        folds=_json(run.evaluation("folds") / "metrics.json", *_FIGURES),
         suspects=_suspects(run.labels / "suspects.csv"),
         passed_over=started.get("passed_over") or {},
     )
@@ -91,14 +92,23 @@ def read_facts(run: RunFolder) -> RunFacts:
 # ---- reading -------------------------------------------------------------------------------------------------------------
 
 
-def _json(path: Path) -> Any:
-    """The content, or None where there is no such file; raises RunError where it is damaged."""
+def _json(path: Path, *names: str) -> Any:
+    """The content, or None where there is no such file; raises RunError where it is damaged, or lacks one of these names."""
     try:
-        return files.read_json(path)
+        found = files.read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged: {error}. Make it again, or remove it, and ask for the report again.") from None
+        raise _damaged(path, str(error)) from None
+    for one in found if isinstance(found, list) else [found]:
+        lacking = [name for name in names if not isinstance(one, dict) or name not in one]
+        if lacking:
+            raise _damaged(path, f"it lacks {lacking[0]}")
+    return found
+
+
+def _damaged(path: Path, why: str) -> RunError:
+    return RunError(f"{path} is damaged: {why}. Make it again, or remove it, and ask for the report again.")
 
 
 def _parquet(path: Path) -> pl.DataFrame | None:
@@ -107,7 +117,7 @@ def _parquet(path: Path) -> pl.DataFrame | None:
     try:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}. Make it again, or remove it.") from None
+        raise _damaged(path, str(error).splitlines()[0]) from None
 
 
 def _history(path: Path) -> list[dict[str, str]]:
@@ -116,6 +126,8 @@ def _history(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except OSError:
         return []
+    except (ValueError, csv.Error) as error:
+        raise _damaged(path, str(error)) from None
 
 
 def _best(history: Sequence[Mapping[str, str]]) -> int | None:
@@ -175,7 +187,7 @@ def _judged(folder: Path, name: str) -> Judged:
     predictions = folder / "predictions.parquet"
     return Judged(
         name,
-        _json(folder / "metrics.json"),
+        _json(folder / "metrics.json", *_FIGURES),
         Predictions.load(predictions) if predictions.exists() else None,
         source.read_text(encoding="utf-8") if source.exists() else None,
     )
@@ -189,7 +201,7 @@ def _of_parts(judged: Judged | None, read: Callable[[str], _Seen | None]) -> dic
 
 def _embedding(folder: Path) -> Embedding | None:
     """The plane that `embed` drew."""
-    about, table = _json(folder / "embedding.json"), _parquet(folder / "embedding.parquet")
+    about, table = _json(folder / "embedding.json", "method", "notes", "of"), _parquet(folder / "embedding.parquet")
     if about is None or table is None:
         return None
     classes = tuple(sorted({*table["label"], *table["predicted"]}))
@@ -212,7 +224,7 @@ def _embedding(folder: Path) -> Embedding | None:
 def _heat_maps(folder: Path) -> list[HeatMap]:
     """The pictures that `explain` drew, with what they show."""
     found = []
-    for row in _json(folder / "explain.json") or []:
+    for row in _json(folder / "explain.json", "picture", "path", "label", "predicted", "confidence") or []:
         with contextlib.suppress(OSError):  # one that was removed is one less
             code = base64.b64encode((folder / row["picture"]).read_bytes()).decode("ascii")
             panels = tuple(row.get("panels", ()))

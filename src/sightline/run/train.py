@@ -41,7 +41,7 @@ from sightline.run.planned import fit_into
 from sightline.run.prefix import check_prefix
 from sightline.run.prepare import Prepared, count_lines, divide, near_twins
 from sightline.run.progress import Screen
-from sightline.run.reopen import as_recorded, changed_images, reopen
+from sightline.run.reopen import as_recorded, changed_images, gone_judges, reopen
 from sightline.run.repeats import check_repeats, follow
 from sightline.run.settle import Recipe, check_first_size, check_freeze, class_counts, idle_cores, read_the_rest, settle
 from sightline.training.checkpoint import Checkpoints
@@ -314,7 +314,7 @@ def _resume(run: str | Path, changed: Mapping[str, Any], accept_changes: bool, t
         elif told := nothing_left(config.train, state):
             screen.say(told)
         opened.note("resumed", changed=changed, epoch=state.facts["epoch"] + 1 if state else 1, given=given, images=accepted, **_our_job())
-        notes = tuple(count_lines(prepared)) if accepted else ()
+        notes = (*count_lines(prepared), *gone_judges(opened, prepared)) if accepted else ()
         for line in notes:
             screen.say(line)
         if accepted and processes.is_main():

@@ -103,6 +103,13 @@ class Checkpoints:
         for old in (*self._named("step-"), *self._named("best-")):
             shutil.rmtree(old)
 
+    def go_on(self, best: int | None) -> None:
+        """Removes the best weights but those of this epoch, the one that the newest checkpoint knows: a process may have been killed
+        between writing others and a checkpoint, and their epoch is trained again, perhaps with other settings."""
+        for old in self._named("best-"):
+            if best is None or old.name != f"best-{best:06d}":
+                shutil.rmtree(old)
+
     def newest(self) -> State | None:
         """The newest checkpoint that is whole; None where there is none.
 

@@ -340,6 +340,8 @@ class Trainer:
         facts = dict(state.facts)
         plateau, updates = facts.pop("plateau"), facts.pop("ema_updates")
         self.progress = p = Progress(**facts)
+        if processes.is_main():
+            self.checkpoints.go_on(p.best_epoch)
         self.network.load_state_dict(_part(state.tensors, "network"))
         if self.ema is not None:  # where the run had none so far, it begins with these weights
             self.ema.load(_part(state.tensors, "ema") or self.network.state_dict(), updates)
