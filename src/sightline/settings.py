@@ -76,7 +76,9 @@ class SplitSettings(Settings):
     """How images are divided where the folder does not already say so."""
 
     fractions: Fractions = setting((0.7, 0.15, 0.15), "shares of train, val and test; they add up to 1", needs=[_NO_OWN_SPLIT])
-    seed: int = setting(0, "which images fall where", needs=[_NO_OWN_SPLIT], ge=0, lt=2**63)
+    seed: int = setting(
+        0, "which images fall where (another data.size may find other twins, and move those)", needs=[_NO_OWN_SPLIT], ge=0, lt=2**63
+    )
     twins: Literal["near", "exact"] = setting(
         "near", "what stays together: near twins too (re-encoded, resized, cropped, mirrored, neighbouring frames), or equal pixels only"
     )

@@ -44,6 +44,11 @@ def asked() -> int | None:
     return int(text) if text.isdecimal() and int(text) > 0 and processes.world() == 1 else None
 
 
+def why_idle() -> str:
+    """Why fewer threads than cores were chosen, for a person."""
+    return "OMP_NUM_THREADS says so" if asked() else "all of them were measured to be slower: others use them too"
+
+
 @functools.cache
 def fastest(cores: int) -> int:
     """As `choice` says of a training step of one convolution; measured once a process, so that all its trainings compute alike."""

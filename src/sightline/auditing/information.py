@@ -1,4 +1,4 @@
-"""Check: pictures that show next to nothing: one colour, a fog, a few flat areas.
+"""Check: pictures that show next to nothing: one colour, a fog, a few flat areas, hardly any tones.
 
 None of flowers-128px and simpsons-28px is; planted, with a twentieth of their contrast left all are found, with a tenth
 three quarters or more. A daisy on black (2.8 bits) or a figure on white (1.9 bits) is a picture.
@@ -32,7 +32,9 @@ def check(material: Material) -> Finding:
         material.frame,
         severity,
         flag,
-        f"{said_of(int(flag.sum()), 'shows', 'show')} next to nothing." if some else "No image is blank.",
-        "Look at them: placeholders and failed exports teach a class that it is blank. Delete those." if some else "",
+        f"{said_of(int(flag.sum()), 'shows', 'show')} next to nothing, or in hardly any tones." if some else "No image is blank.",
+        "Look at them: placeholders and failed exports teach a class that it is blank. Delete those, not drawings in two tones."
+        if some
+        else "",
         lambda row: f"contrast {measures.contrast[row]:.1f} of 255, {measures.entropy[row]:.1f} bits",
     )

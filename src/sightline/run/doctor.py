@@ -18,6 +18,7 @@ from sightline import files
 from sightline.data.upright import standing
 from sightline.device import choose, environment
 from sightline.settings import DeviceSettings
+from sightline.threads import why_idle
 
 
 def diagnose() -> dict[str, Any]:
@@ -47,10 +48,11 @@ def diagnosis_table(found: dict[str, Any]) -> str:
     device = found["device"]
     kind = found["gpu"] or found["processor"]
     why = "the hardware computes it natively" if device["precision"] == "bfloat16" else "no native bfloat16 here"
+    idle = device["name"] == "cpu" and device["threads"] < found["cores"]
     lines = {
         "device": f"{device['name']} ({kind})",
         "precision": f"{device['precision']} ({why})",
-        "threads": f"{device['threads']} of {found['cores']} cores that this process may use",
+        "threads": f"{device['threads']} of {found['cores']} cores that this process may use" + (f", since {why_idle()}" if idle else ""),
         "views": found["views"],
         "memory": f"{found['memory_gb']} GB" if found["memory_gb"] else "unknown",
         "pixel store": _store_line(found),

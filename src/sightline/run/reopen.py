@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -36,12 +37,14 @@ def reopen(run: RunFolder, config: Config, screen: Screen | None = None, accept_
             where their twins are, or else to train; one whose twin judges is left out, so that the judge stays as it was.
 
     Raises:
-        RunError: images are gone, new or changed: which.
+        RunError: images are gone, new or changed: which; or their folder is gone.
     """
     source = run.started()["folder"]
     side = config.data.store_size
     if side == "auto":
         raise RunError(f"{run.config} has no data.store_size: it was not written by a finished preparation.")
+    if not Path(source).exists():
+        raise RunError(f"The images of {run.root} are not at {source} any more: put them back, or a link to them, and try again.")
     table, pixels = open_pixels(scan(source), side, limits(config), screen.counter("decoding") if screen else None)
     if accept_changes:
         return _with_changes(run, divide(table, pixels, config.with_values({"data.corrections": None, "data.correct_test": False})))

@@ -24,7 +24,7 @@ from sightline.models.freeze import freeze
 from sightline.randomness import seed_torch
 from sightline.run.decoding import choose_size, limits, store_size
 from sightline.run.prepare import Prepared
-from sightline.threads import asked, available_cores
+from sightline.threads import available_cores, why_idle
 from sightline.training.stage import Plan
 
 
@@ -58,8 +58,7 @@ def idle_cores(settled: Recipe) -> tuple[str, ...]:
     used, cores = settled.device.threads, available_cores()
     if settled.config.device.threads != "auto" or used >= cores or settled.device.name != "cpu":
         return ()
-    why = "OMP_NUM_THREADS says so" if asked() else "all of them were measured to be slower: others use them too"
-    return (f"{used} of {cores} processor cores compute, since {why}. device.threads=N decides.",)
+    return (f"{used} of {cores} processor cores compute, since {why_idle()}. device.threads=N decides.",)
 
 
 def read_the_rest(config: Config, table: ImageTable) -> None:
