@@ -118,3 +118,10 @@ def test_sigterm_puts_away_what_was_begun_and_says_so(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", ENDED, tmp_path / "put away"], capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stderr) == (143, "sightline: ended by SIGTERM.\n")
     assert (tmp_path / "put away").exists()
+
+
+def test_a_full_or_closed_standard_output_is_no_traceback() -> None:
+    full = subprocess.run("sightline settings > /dev/full", shell=True, capture_output=True, text=True)
+    assert (full.returncode, full.stderr) == (2, "sightline: standard output cannot be written: its disk is full.\n")
+    closed = subprocess.run("sightline settings | true", shell=True, capture_output=True, text=True)
+    assert closed.stderr == ""

@@ -408,12 +408,12 @@ def main() -> None:
     except SystemExit as end:
         if end.code == 130:  # typer turns Ctrl-C into it and says nothing
             _say("sightline: interrupted before anything was saved; run the same command again.")
-        raise
+        _leave(end.code if isinstance(end.code, int) else 1 if end.code else 0)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as error:
         if error.errno != errno.ENOSPC:  # of standard output; files have errors of their own
             raise
         _say("sightline: standard output cannot be written: its disk is full.")
         sys.exit(2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
