@@ -473,6 +473,16 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytes
     assert refusal(tmp_path) == f"The folder {tmp_path} cannot be read: change its rights."
 
 
+def test_to_judge_a_folder_its_own_parts_are_one_and_need_no_train(tmp_path: Path) -> None:
+    found = scan(plant(tmp_path, "train/cat/1.jpg", "test/cat/1.jpg", "test/dog/1.jpg"), least=1, learn=False)
+    assert rows(found, "label", "given", "reason") == [("cat", None, None), ("dog", None, None), ("cat", None, None)]
+    assert found.notes == ("Its parts, train and test, are taken together.",)
+    assert scan(plant(tmp_path / "one", "test/cat/1.jpg"), least=1, learn=False).notes == ()
+    assert scan(plant(tmp_path / "plain", "cat/1.jpg"), least=1, learn=False).classes == ("cat",)
+    listed = scan(table(tmp_path, "path,label,split\ntest/dog/1.jpg,dog,test\n"), least=1, learn=False)
+    assert rows(listed, "label", "given") == [("dog", None)]
+
+
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 

@@ -31,8 +31,11 @@ SPLIT_NAMES = {
 _PLACE = {"path": pl.String, "bytes": pl.Int64, "changed": pl.Int64, "reason": pl.String}
 
 
-def read_listed(path: Path) -> tuple[pl.DataFrame, Counter[str]]:
+def read_listed(path: Path, learn: bool = True) -> tuple[pl.DataFrame, Counter[str]]:
     """The images, one a row, ordered by path: path, label, given (the split), group, bytes, changed, reason.
+
+    Args:
+        learn: whether some rows must be of the split train, where there is one.
 
     Raises:
         DataError: it is no such table, names an image twice, or none of its files is there.
@@ -50,7 +53,7 @@ def read_listed(path: Path) -> tuple[pl.DataFrame, Counter[str]]:
         raise DataError(
             f"None of the {len(frame):,} files that {path} names is there, such as {example}: paths are relative to the table's own folder."
         )
-    frame = frame.with_columns(places).with_columns(_given(path, frame["split"])).sort("path")
+    frame = frame.with_columns(places).with_columns(_given(path, frame["split"], learn)).sort("path")
     _refuse_twice(path, frame)
     return frame, skipped
 
@@ -102,7 +105,7 @@ def _refuse_twice(path: Path, frame: pl.DataFrame) -> None:
         raise DataError(f"{path} names {twice[0]}{others} more than once: keep one row an image.")
 
 
-def _given(path: Path, split: pl.Series) -> pl.Series:
+def _given(path: Path, split: pl.Series, learn: bool) -> pl.Series:
     if split.null_count() == len(split):
         return split.alias("given")
     if split.null_count():
@@ -113,6 +116,6 @@ def _given(path: Path, split: pl.Series) -> pl.Series:
     if unknown:
         raise DataError(f"{path}: '{unknown[0]}' is no split; use train, val and test.")
     given = split.str.to_lowercase().replace_strict(SPLIT_NAMES, return_dtype=pl.String)
-    if "train" not in given:
+    if learn and "train" not in given:
         raise DataError(f"{path}: no row has the split train.")
     return given.alias("given")

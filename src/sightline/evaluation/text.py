@@ -83,7 +83,7 @@ def classification_report(metrics: dict[str, Any]) -> str:
     """
     parts = [f"{_count(metrics['n'], 'image')}, {_count(metrics['evaluated_classes'], 'class')} evaluated."]
     parts.append("Precision, recall and F1 in percent; a range in brackets holds the true value 95 times in 100.")
-    parts += _views(metrics)
+    parts += _views(metrics) + _found(metrics)
     parts += ["", *_class_table(metrics["per_class"], metrics.get("prediction_sets"))]
     if metrics["not_evaluated"]:
         parts += ["", f"Not evaluated, as they have no images here: {', '.join(metrics['not_evaluated'])}."]
@@ -157,6 +157,21 @@ def _views(metrics: dict[str, Any]) -> list[str]:
     """A sentence where the figures are those of test-time augmentation."""
     views = metrics.get("views", 1)
     return [] if views == 1 else [f"Test-time augmentation: each answer is the mean of {views} views of its image."]
+
+
+def _found(metrics: dict[str, Any]) -> list[str]:
+    """What became of each file of another folder, in numbers that add up."""
+    found = metrics.get("found")
+    if not found:
+        return []
+    left = found["left_out"]
+    shown = list(left.items())[:_LISTED]
+    rest = sum(left.values()) - sum(n for _, n in shown)
+    lines = [f"{_count(found['images'], 'image')} found: {metrics['n']:,} judged, {sum(left.values()):,} left out."]
+    lines += [f"  left out: {n:,} {reason}" for reason, n in shown]
+    lines += [f"  left out: {rest:,} for other reasons; metrics.json has each"] if rest else []
+    passed = ", ".join(f"{n:,} {reason}" for reason, n in found["passed_over"].items())
+    return ["", *lines, *([f"Passed over: {passed}."] if passed else []), *found["notes"]]
 
 
 def _class_table(rows: Sequence[dict[str, Any]], sets: dict[str, Any] | None) -> list[str]:

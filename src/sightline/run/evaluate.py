@@ -10,6 +10,8 @@ would be without.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,6 @@ from sightline.models.inference import EVAL_BATCH
 from sightline.run.classify import check_views, classify, whole_answers
 from sightline.run.folder import RunFolder, refuse_among_images
 from sightline.run.prepare import Prepared
-from sightline.run.progress import Screen
 from sightline.run.reopen import reopen
 
 
@@ -108,11 +109,12 @@ def write_figures(
     twins: npt.NDArray[np.bool_],
     place: Path,
     views: int = 1,
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Measures what the classifier said, and writes it."""
+    """Measures what the classifier said, and writes it with what `more` there is to say."""
     calibrated = Predictions(ids, classifier.probabilities(logits), classifier.classes, labels)
     raw = Predictions(ids, softmax(logits), classifier.classes, labels)
-    metrics = measure(calibrated, uncalibrated=raw, twins=twins, sets=classifier.sets) | {"views": views}
+    metrics = measure(calibrated, uncalibrated=raw, twins=twins, sets=classifier.sets) | {"views": views} | (more or {})
     if classifier.novelty is not None and novelty is not None:
         metrics["novelty"] = novelty_figures(classifier.novelty, novelty)
     write_evaluation(place, calibrated, metrics)
@@ -138,47 +140,46 @@ def write_evaluation(place: Path, predictions: Predictions, metrics: dict[str, A
 
 def _evaluate_folder(run: Path, folder: Path, out: str | Path | None, views: int) -> dict[str, Any]:
     classifier = Classifier.load(run)
-    table = scan(folder)
+    table = scan(folder, least=1, learn=False)
     if out is not None:
         refuse_among_images(Path(out), table.root)
-    frame = table.usable
-    known = {name: i for i, name in enumerate(classifier.classes)}
-    unknown = sorted(set(frame["label"]) - set(known))
-    screen = Screen()
-    if unknown:
-        screen.say(f"Classes that the classifier does not know are left out: {', '.join(unknown)}.")
-        frame = frame.filter(pl.col("label").is_in(list(known)))
+    frame = table.usable.filter(pl.col("label").is_in(list(classifier.classes)))
     if frame.is_empty():
         raise DataError(f"{folder} has none of the classes that the classifier knows: {', '.join(classifier.classes[:8])}.")
     answers = classify(classifier, [table.root / path for path in frame["path"]], views)
-    return processes.from_main(lambda: _write_folder(run, classifier, table, frame, answers, out, screen, views))
+    return processes.from_main(lambda: _write_folder(run, classifier, table, frame, answers, out, views))
 
 
 def _write_folder(
-    run: Path,
-    classifier: Classifier,
-    table: ImageTable,
-    frame: pl.DataFrame,
-    answers: Answers,
-    out: str | Path | None,
-    screen: Screen,
-    views: int,
+    run: Path, classifier: Classifier, table: ImageTable, frame: pl.DataFrame, answers: Answers, out: str | Path | None, views: int
 ) -> dict[str, Any]:
-    folder, known = table.root, {name: i for i, name in enumerate(classifier.classes)}
-    if answers.unreadable:
-        first = answers.paths[min(answers.unreadable)]
-        screen.say(f"{len(answers.unreadable)} images cannot be read and are left out, such as {first}.")
+    known = {name: i for i, name in enumerate(classifier.classes)}
     kept = frame[answers.readable.tolist()]
     if kept.is_empty():
-        raise DataError(f"No image of {folder} can be read.")
+        first = min(answers.unreadable)
+        raise DataError(f"No image of {table.root} can be read, such as {answers.paths[first]}: {answers.unreadable[first]}.")
     labels = np.array([known[name] for name in kept["label"]], dtype=np.int64)
     place = Path(out) if out is not None else _own_place(run / "evaluation" / _named(table.root.name or "folder", views), table.root)
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     files.write_text(place / "source.txt", str(table.root.resolve()))
-    return write_figures(
-        classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, _seen(run, classifier, table.root, kept), place, views
-    )
+    twins = _seen(run, classifier, table.root, kept)
+    found = {"found": _account(table, classifier.classes, answers)}
+    return write_figures(classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, twins, place, views, found)
+
+
+def _account(table: ImageTable, known: Sequence[str], answers: Answers) -> dict[str, Any]:
+    """What became of each file: those judged and those `left_out` are all `images`; what is `passed_over` is no image."""
+    reasons = Counter([*table.frame["reason"].drop_nulls(), *answers.unreadable.values()])
+    strangers = table.usable["label"].filter(~table.usable["label"].is_in(list(known)))
+    for name in strangers:
+        reasons[f"of a class that the classifier does not know: {name}"] += 1
+    return {
+        "images": len(table),
+        "left_out": dict(reasons.most_common()),
+        "passed_over": table.skipped,
+        "notes": list(table.notes),
+    }
 
 
 def _seen(run: Path, classifier: Classifier, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
