@@ -523,6 +523,37 @@ def test_rows_without_path_or_label_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("columns", "notes"),
+    [
+        ("group,split", ()),
+        ("width,note", ("Columns that are not used: width, note.",)),
+        (
+            "Group_ID,subset",
+            (
+                "Columns that are not used: Group_ID, subset. Did you mean 'group' by 'Group_ID' and 'split' by 'subset'? "
+                "Rename it then, for images are divided as if it were not there.",
+            ),
+        ),
+        ("group,groups", ("Columns that are not used: groups.",)),
+    ],
+)
+def test_columns_that_are_not_used_are_told(tmp_path: Path, columns: str, notes: tuple[str, ...]) -> None:
+    plant(tmp_path, "1.jpg", "2.jpg")
+    found = scan(table(tmp_path, f"path,label,{columns},\n1.jpg,cat,train,train,\n2.jpg,dog,train,train,\n"))
+    assert [note for note in found.notes if "train part only" not in note] == list(notes)
+
+
+def test_pandas_nan_is_no_class_and_no_group(tmp_path: Path) -> None:
+    plant(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    nan = float("nan")
+    frame = pl.DataFrame({"path": ["1.jpg", "2.jpg", "3.jpg"], "label": [1.0, 2.0, nan], "group": [nan, nan, 1.0], "__index_level_0__": 1})
+    frame.write_parquet(tmp_path / "x.parquet")
+    found = scan(tmp_path / "x.parquet")
+    assert rows(found, "path", "label", "group") == [("1.jpg", "1.0", None), ("2.jpg", "2.0", None)]
+    assert (found.skipped, found.notes) == ({"row without a label": 1}, ())
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "TABLE cannot be read as a table: empty CSV."),
@@ -539,6 +570,16 @@ def test_rows_without_path_or_label_are_counted(tmp_path: Path) -> None:
         (
             "path,label,Label\n1.jpg,cat,x\n",
             "TABLE needs one column 'label' and has path, label, Label. "
+            "The columns are path,label[,split][,group], with commas between them.",
+        ),
+        (
+            "path,label,label\n1.jpg,cat,x\n",
+            "TABLE needs one column 'label' and has path, label, label. "
+            "The columns are path,label[,split][,group], with commas between them.",
+        ),
+        (
+            "path,label,group,Group\n1.jpg,cat,1,2\n",
+            "TABLE needs one column 'group' and has path, label, group, Group. "
             "The columns are path,label[,split][,group], with commas between them.",
         ),
         ("path,label\n1.jpg,cat\n1.jpg,cat\n", "TABLE names 1.jpg more than once: keep one row an image."),
@@ -579,6 +620,9 @@ def test_columns_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pl.DataFrame({"path": [b"\xff"], "label": ["a"]}).write_parquet(path)
     assert refusal(path) == f"{path}: the columns path, label must hold texts or numbers."
+    for strange in (["a"], {"of": 1}):
+        pl.DataFrame({"path": ["1.jpg"], "label": ["a"], "group": [strange]}).write_parquet(path)
+        assert refusal(path) == f"{path}: the columns path, label, group must hold texts or numbers."
 
 
 # ---- quarantine ------------------------------------------------------------------------------------------------------

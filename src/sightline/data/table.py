@@ -109,9 +109,9 @@ def scan(source: str | Path, least: int = 2, learn: bool = True) -> ImageTable:
     if path.is_dir():
         return _settle(_as_one(replace(_scan_folder(path.resolve(), learn), least=least), learn))
     if path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
-        frame, skipped = read_listed(path.resolve(), learn)
+        frame, skipped, notes = read_listed(path.resolve(), learn)
         found = tuple(sorted(frame["label"].unique()))
-        listed = ImageTable(path.resolve().parent, frame.select(*_SCHEMA), (), counted(skipped), found=found)
+        listed = ImageTable(path.resolve().parent, frame.select(*_SCHEMA), (), counted(skipped), found=found, told=notes)
         return _settle(_as_one(replace(listed, least=least), learn))
     if path.exists():
         raise DataError(f"{path} is a file: give the folder that holds one folder a class, or a .csv or .parquet table.")
