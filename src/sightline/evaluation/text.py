@@ -62,7 +62,7 @@ def summary(metrics: dict[str, Any]) -> str:
     lines = [_headline(metrics, f"{_count(metrics['n'], 'image')}, {_count(metrics['evaluated_classes'], 'class')}")]
     leak_free = metrics.get("leak_free")
     if leak_free:
-        lines.append(_headline(leak_free, f"without twins in train, {_count(leak_free['n'], 'image')}"))
+        lines.append(_headline(leak_free, f"{_without(metrics)}, {_count(leak_free['n'], 'image')}"))
     if told := baseline_sentence(metrics):
         lines.append(told)
     lines += _views(metrics)
@@ -188,15 +188,22 @@ def _class_table(rows: Sequence[dict[str, Any]], sets: dict[str, Any] | None) ->
 def _figure_table(metrics: dict[str, Any]) -> list[str]:
     leak_free = metrics.get("leak_free")
     parts = [part for part in (metrics, leak_free) if part and part["n"]]
-    table = [["", "all images", f"the {leak_free['n']:,} without twins in train"][: 1 + len(parts)]] if leak_free else []
+    table = [["", "all images", f"the {leak_free['n']:,} {_without(metrics)}"][: 1 + len(parts)]] if leak_free else []
     for key, (name, form, unit) in _FIGURES.items():
         if key in metrics:
             table.append([name, *(_with_ends(part[key], form, unit) for part in parts)])
         if key == "accuracy":
             most, share = most_frequent(metrics)
             table.append([f"  to say always {_cut(most)}", f"{_percent(share):>5} %", *[""] * (len(parts) - 1)])
-    note = ["", f"Without twins: {leak_free['note']}."] if leak_free and not leak_free["n"] else []
-    return aligned(table, "<<<") + note
+    note = ["", f"{_without(metrics).capitalize()}: {leak_free['note']}."] if leak_free and not leak_free["n"] else []
+    missing = metrics.get("twins", {}).get("note")
+    return aligned(table, "<<<") + note + (["", missing] if missing else [])
+
+
+def _without(metrics: dict[str, Any]) -> str:
+    """What the images beside all of them lack; a search for equal pictures says nothing of other twins."""
+    equal = metrics.get("twins", {}).get("looked_for") == "equal"
+    return "without an equal picture in train" if equal else "without twins in train"
 
 
 def _sets_sentence(sets: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ import polars as pl
 from sightline import files, processes
 from sightline.classifier import Answers, Classifier
 from sightline.data.batches import plain_batches
-from sightline.data.images import pixel_digest
 from sightline.data.table import ImageTable, scan
 from sightline.errors import DataError, RunError, SettingsError
 from sightline.evaluation.calibration import softmax
@@ -34,7 +34,9 @@ from sightline.models.inference import EVAL_BATCH
 from sightline.run.classify import check_views, classify, whole_answers
 from sightline.run.folder import PARTS, RunFolder, refuse_among_images
 from sightline.run.prepare import Prepared
+from sightline.run.progress import Screen
 from sightline.run.reopen import reopen
+from sightline.run.seen import seen_before
 
 
 def evaluate(
@@ -188,9 +190,11 @@ def _write_folder(
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
     files.write_text(place / "source.txt", str(source))
-    twins = _seen(run, classifier, table.root, kept)
-    found = {"found": _account(table, classifier.classes, answers)}
-    return write_figures(classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, twins, place, views, found)
+    with Screen() as screen:
+        seen, twins = seen_before(run, replace(table, frame=frame), classifier.preprocess.store_size, screen)
+    more = {"found": _account(table, classifier.classes, answers), "twins": twins}
+    seen = seen[answers.readable]
+    return write_figures(classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, seen, place, views, more)
 
 
 def _account(table: ImageTable, known: Sequence[str], answers: Answers) -> dict[str, Any]:
@@ -205,16 +209,3 @@ def _account(table: ImageTable, known: Sequence[str], answers: Answers) -> dict[
         "passed_over": table.skipped,
         "notes": list(table.notes),
     }
-
-
-def _seen(run: Path, classifier: Classifier, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which images are exact twins of the run's train or val images; none are known where only a classifier is there."""
-    try:
-        images = RunFolder.open(run).read_images()
-    except RunError:
-        return np.zeros(len(frame), dtype=bool)
-    seen = set(images.filter(pl.col("split").is_in(["train", "val"]))["pixel_digest"])
-    from sightline.data.images import decode
-
-    side = classifier.preprocess.store_size  # the run's digests are of pictures reduced for this side
-    return np.array([pixel_digest(decode((root / path).read_bytes(), side=side).pixels).hex() in seen for path in frame["path"]])
