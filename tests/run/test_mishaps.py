@@ -164,4 +164,6 @@ def test_results_are_one_line_each_and_labels_are_checked(done: tuple[Path, Trai
         classifier.score(paths, ["red"])
     with pytest.raises(ValueError, match="no classes: pink"):
         classifier.score(paths, ["red", "pink"])
+    with pytest.raises(ValueError, match="no files to score"):
+        classifier.score([], [])
     assert 0 <= classifier.score(paths, ["red", "red"]) <= 1
