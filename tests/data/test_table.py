@@ -144,11 +144,20 @@ def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path) -> None:
     plant(tmp_path, *CATS_AND_DOGS, "cat/A.JPG", "cat/b.JpEg", "dog/c.WEBP")
     plant(tmp_path, "cat/.hidden.jpg", "cat/._1.jpg", ".git/objects/1.jpg", ".git/objects/2.jpg", "__MACOSX/cat/1.jpg")
     plant(tmp_path, "cat/.ipynb_checkpoints/1.jpg", "cat/Thumbs.db", "dog/desktop.ini", "dog/@eaDir/1.jpg/thumb.jpg")
-    plant(tmp_path, "cat/notes.txt", "README", "cat/video.mp4", "cat/jpg", "lone.jpg", "cat/.DS_Store")
+    plant(tmp_path, "cat/notes.txt", "README", "cat/video.mp4", "cat/jpg", "lone.jpg", "cat/.DS_Store", "cat/1.CR2", "dog/1.nef")
     found = scan(tmp_path)
     assert len(found) == 6
     assert found.classes == ("cat", "dog")
-    assert found.skipped == {"hidden or made by the system": 10, "not an image": 4, "without a class folder": 1}
+    expected = {"hidden or made by the system": 10, "not an image": 4, "without a class folder": 1}
+    assert found.skipped == expected | {"camera raw; export it as JPEG": 2}
+
+
+def test_heic_is_tried_and_where_nothing_else_is_there_it_is_said(tmp_path: Path) -> None:
+    found = scan(plant(tmp_path, "cat/1.HEIC", "cat/2.heif", "dog/1.heic", "dog/2.jxl"))
+    assert (len(found), found.skipped) == (4, {})
+    reasons = dict.fromkeys(found.frame["path"], "HEIC; convert it to JPEG") | {"cat/1.HEIC": "empty file"}
+    with pytest.raises(DataError, match=r"no usable image; .* Of 4 images 4 cannot be used, 3 of them: HEIC; convert it to JPEG\.$"):
+        found.quarantine(reasons)
 
 
 def test_pipes_sockets_and_devices_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

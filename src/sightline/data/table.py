@@ -232,8 +232,15 @@ def _settle(table: ImageTable) -> ImageTable:
     if len(classes) < table.least:
         what = f"only one class with usable images, {classes[0]}" if classes else "no usable image"
         needed = "; a classifier needs two or more classes, each in a folder of its name" if table.least > 1 else ""
-        raise DataError(f"{table.root} holds {what}{needed}.")
+        raise DataError(f"{table.root} holds {what}{needed}.{_worst(table)}")
     return replace(table, classes=classes, notes=(*table.told, *_class_notes(table, classes)))
+
+
+def _worst(table: ImageTable) -> str:
+    """What is most often against its images: a sentence that begins with a space."""
+    reasons = table.frame["reason"].drop_nulls()
+    reason, n = Counter(reasons).most_common(1)[0] if len(reasons) else ("", 0)
+    return f" Of {len(table):,} images {len(reasons):,} cannot be used, {n:,} of them: {reason}." if n else ""
 
 
 def _mark_unknown(table: ImageTable) -> ImageTable:
