@@ -146,8 +146,10 @@ class Classifier:
         """Share of the files whose likeliest class is the label.
 
         Raises:
-            ValueError: there is not one label a file, or one that is no class.
+            ValueError: there is no file, not one label a file, or one that is no class.
         """
+        if not len(paths):
+            raise ValueError("There are no files to score: give a list of paths and the label of each.")
         unknown = sorted(set(labels) - set(self.classes))
         if len(paths) != len(labels) or unknown:
             raise ValueError(f"{len(paths)} paths and {len(labels)} labels" if not unknown else f"no classes: {', '.join(unknown)}")

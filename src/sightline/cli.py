@@ -186,7 +186,6 @@ def evaluate(
         from sightline.evaluation.text import classification_report
         from sightline.run.evaluate import evaluate as run_evaluate
 
-    _refuse(split not in ("test", "val"), f"--split must be test or val, not {split}.")
     metrics = run_evaluate(run, folder, split, out, tta)
     _echo({"metrics": metrics, "text": classification_report(metrics)}, as_json)
 

@@ -144,11 +144,20 @@ def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path) -> None:
     plant(tmp_path, *CATS_AND_DOGS, "cat/A.JPG", "cat/b.JpEg", "dog/c.WEBP")
     plant(tmp_path, "cat/.hidden.jpg", "cat/._1.jpg", ".git/objects/1.jpg", ".git/objects/2.jpg", "__MACOSX/cat/1.jpg")
     plant(tmp_path, "cat/.ipynb_checkpoints/1.jpg", "cat/Thumbs.db", "dog/desktop.ini", "dog/@eaDir/1.jpg/thumb.jpg")
-    plant(tmp_path, "cat/notes.txt", "README", "cat/video.mp4", "cat/jpg", "lone.jpg", "cat/.DS_Store")
+    plant(tmp_path, "cat/notes.txt", "README", "cat/video.mp4", "cat/jpg", "lone.jpg", "cat/.DS_Store", "cat/1.CR2", "dog/1.nef")
     found = scan(tmp_path)
     assert len(found) == 6
     assert found.classes == ("cat", "dog")
-    assert found.skipped == {"hidden or made by the system": 10, "not an image": 4, "without a class folder": 1}
+    expected = {"hidden or made by the system": 10, "not an image": 4, "without a class folder": 1}
+    assert found.skipped == expected | {"camera raw; export it as JPEG": 2}
+
+
+def test_heic_is_tried_and_where_nothing_else_is_there_it_is_said(tmp_path: Path) -> None:
+    found = scan(plant(tmp_path, "cat/1.HEIC", "cat/2.heif", "dog/1.heic", "dog/2.jxl"))
+    assert (len(found), found.skipped) == (4, {})
+    reasons = dict.fromkeys(found.frame["path"], "HEIC; convert it to JPEG") | {"cat/1.HEIC": "empty file"}
+    with pytest.raises(DataError, match=r"no usable image; .* Of 4 images 4 cannot be used, 3 of them: HEIC; convert it to JPEG\.$"):
+        found.quarantine(reasons)
 
 
 def test_pipes_sockets_and_devices_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,6 +482,16 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytes
     assert refusal(tmp_path) == f"The folder {tmp_path} cannot be read: change its rights."
 
 
+def test_to_judge_a_folder_its_own_parts_are_one_and_need_no_train(tmp_path: Path) -> None:
+    found = scan(plant(tmp_path, "train/cat/1.jpg", "test/cat/1.jpg", "test/dog/1.jpg"), least=1, learn=False)
+    assert rows(found, "label", "given", "reason") == [("cat", None, None), ("dog", None, None), ("cat", None, None)]
+    assert found.notes == ("Its parts, train and test, are taken together.",)
+    assert scan(plant(tmp_path / "one", "test/cat/1.jpg"), least=1, learn=False).notes == ()
+    assert scan(plant(tmp_path / "plain", "cat/1.jpg"), least=1, learn=False).classes == ("cat",)
+    listed = scan(table(tmp_path, "path,label,split\ntest/dog/1.jpg,dog,test\n"), least=1, learn=False)
+    assert rows(listed, "label", "given") == [("dog", None)]
+
+
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -513,6 +532,37 @@ def test_rows_without_path_or_label_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("columns", "notes"),
+    [
+        ("group,split", ()),
+        ("width,note", ("Columns that are not used: width, note.",)),
+        (
+            "Group_ID,subset",
+            (
+                "Columns that are not used: Group_ID, subset. Did you mean 'group' by 'Group_ID' and 'split' by 'subset'? "
+                "Rename it then, for images are divided as if it were not there.",
+            ),
+        ),
+        ("group,groups", ("Columns that are not used: groups.",)),
+    ],
+)
+def test_columns_that_are_not_used_are_told(tmp_path: Path, columns: str, notes: tuple[str, ...]) -> None:
+    plant(tmp_path, "1.jpg", "2.jpg")
+    found = scan(table(tmp_path, f"path,label,{columns},\n1.jpg,cat,train,train,\n2.jpg,dog,train,train,\n"))
+    assert [note for note in found.notes if "train part only" not in note] == list(notes)
+
+
+def test_pandas_nan_is_no_class_and_no_group(tmp_path: Path) -> None:
+    plant(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    nan = float("nan")
+    frame = pl.DataFrame({"path": ["1.jpg", "2.jpg", "3.jpg"], "label": [1.0, 2.0, nan], "group": [nan, nan, 1.0], "__index_level_0__": 1})
+    frame.write_parquet(tmp_path / "x.parquet")
+    found = scan(tmp_path / "x.parquet")
+    assert rows(found, "path", "label", "group") == [("1.jpg", "1.0", None), ("2.jpg", "2.0", None)]
+    assert (found.skipped, found.notes) == ({"row without a label": 1}, ())
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "TABLE cannot be read as a table: empty CSV."),
@@ -529,6 +579,16 @@ def test_rows_without_path_or_label_are_counted(tmp_path: Path) -> None:
         (
             "path,label,Label\n1.jpg,cat,x\n",
             "TABLE needs one column 'label' and has path, label, Label. "
+            "The columns are path,label[,split][,group], with commas between them.",
+        ),
+        (
+            "path,label,label\n1.jpg,cat,x\n",
+            "TABLE needs one column 'label' and has path, label, label. "
+            "The columns are path,label[,split][,group], with commas between them.",
+        ),
+        (
+            "path,label,group,Group\n1.jpg,cat,1,2\n",
+            "TABLE needs one column 'group' and has path, label, group, Group. "
             "The columns are path,label[,split][,group], with commas between them.",
         ),
         ("path,label\n1.jpg,cat\n1.jpg,cat\n", "TABLE names 1.jpg more than once: keep one row an image."),
@@ -569,6 +629,9 @@ def test_columns_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pl.DataFrame({"path": [b"\xff"], "label": ["a"]}).write_parquet(path)
     assert refusal(path) == f"{path}: the columns path, label must hold texts or numbers."
+    for strange in (["a"], {"of": 1}):
+        pl.DataFrame({"path": ["1.jpg"], "label": ["a"], "group": [strange]}).write_parquet(path)
+        assert refusal(path) == f"{path}: the columns path, label, group must hold texts or numbers."
 
 
 # ---- quarantine ------------------------------------------------------------------------------------------------------

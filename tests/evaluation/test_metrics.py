@@ -17,6 +17,7 @@ from sightline.evaluation.counts import accuracy, balanced_accuracy, confusion, 
 from sightline.evaluation.intervals import wilson
 from sightline.evaluation.metrics import evaluate
 from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.text import classification_report, summary
 
 FIGURES = (
     "accuracy",
@@ -282,6 +283,15 @@ def test_one_image_says_little_and_does_not_pretend_to_more() -> None:
     for name in ("log_loss", "brier", "ece", "ece_equal_mass"):
         assert ends(result[name]) == (None, None)
     json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize(("n", "known"), [(2, False), (4, False), (5, True)])
+def test_equal_losses_of_a_few_images_are_no_certainty(n: int, known: bool) -> None:
+    result = evaluate(sure([1] * n, [1] * n, k=3), resamples=20)
+    for name in ("log_loss", "brier", "log_loss_uncalibrated", "ece", "ece_equal_mass_uncalibrated"):
+        assert (ends(result[name]) != (None, None)) == known, name
+    assert result["accuracy"]["low"] is not None
+    assert "nan" not in classification_report(result) + summary(result)
 
 
 def test_all_right_is_not_certainty() -> None:

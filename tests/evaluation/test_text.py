@@ -77,6 +77,10 @@ def test_figures_without_twins_stand_beside(write: Any) -> None:
     assert "22" in text  # images without twins
     assert "every image has a twin in train" in write(result(["cat", "dog"], [3, 3], twins="all"))
     assert "twins" not in write(result(["cat", "dog"], [3, 3]))
+    text = write(metrics | {"twins": {"looked_for": "equal", "note": "Only equal ones were looked for."}})
+    assert "without an equal picture in train" in text
+    assert "twins in train" not in text
+    assert ("Only equal ones were looked for." in text) == (write is classification_report)
 
 
 def test_the_summary_is_short_and_names_what_was_not_evaluated() -> None:

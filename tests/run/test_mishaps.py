@@ -92,6 +92,30 @@ def test_figures_of_two_folders_of_one_name_stay_apart(
     assert places == ["new", "new-2", "test", "val"]
 
 
+def test_a_folder_that_is_called_like_a_part_is_named_after_its_parent_and_two_tables_stay_apart(
+    done: tuple[Path, TrainResult], tmp_path: Path, write_images: Callable[..., Path]
+) -> None:
+    shutil.copytree(done[1].run.root, tmp_path / "run")
+    photos = write_images(tmp_path / "photos" / "test", {"blue": 3, "red": 3})
+    for name in ("a", "b"):
+        (photos / f"{name}.csv").write_text("path,label\nblue/blue-000.png,blue\n")
+        evaluate(tmp_path / "run", photos / f"{name}.csv")
+    evaluate(tmp_path / "run", photos, views=2)
+    places = sorted(p.name for p in (tmp_path / "run" / "evaluation").iterdir())
+    assert places == ["a", "b", "photos-test-tta", "test", "val"]
+
+
+def test_figures_do_not_take_the_place_of_others(done: tuple[Path, TrainResult], tmp_path: Path, write_images: Callable[..., Path]) -> None:
+    run = done[1].run.root
+    elsewhere = write_images(tmp_path / "new", {"blue": 1, "red": 1})
+    for source, out in ((elsewhere, "test"), (elsewhere, "val-tta"), (None, "val"), (None, "new")):
+        with pytest.raises(RunError, match=r"is where a run looks for other figures of its own"):
+            evaluate(run, source, out=run / "evaluation" / out)
+    assert evaluate(run, out=run / "evaluation" / "test")["n"] == done[1].metrics["test"]["n"]
+    with pytest.raises(SettingsError, match="--split must be test or val, not train"):
+        evaluate(run, split="train")
+
+
 def test_a_pipe_is_not_waited_for(done: tuple[Path, TrainResult], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     assert predict(done[1].run.root, [tmp_path / "pipe.png"]).answers.unreadable == {0: "not a regular file"}
@@ -140,6 +164,8 @@ def test_results_are_one_line_each_and_labels_are_checked(done: tuple[Path, Trai
         classifier.score(paths, ["red"])
     with pytest.raises(ValueError, match="no classes: pink"):
         classifier.score(paths, ["red", "pink"])
+    with pytest.raises(ValueError, match="no files to score"):
+        classifier.score([], [])
     assert 0 <= classifier.score(paths, ["red", "red"]) <= 1
 
 

@@ -398,14 +398,34 @@ def test_another_folder_is_evaluated_by_names_and_its_twins_are_known(
     images = pl.read_parquet(run / "images.parquet").filter((pl.col("split") == "train") & (pl.col("label") == "red"))
     shutil.copy(folder / images["path"][0], other / "red" / "twin.png")
     (other / "red" / "broken.png").write_bytes(b"x")
+    (other / "red" / "notes.txt").touch()
     metrics = evaluate(run, other)
     assert metrics["n"] == 12
+    assert metrics["found"]["left_out"] == {
+        "of a class that the classifier does not know: yellow": 3,
+        "not an image of a supported format (JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF)": 1,
+    }
+    report = (run / "evaluation" / "other" / "report.txt").read_text()
+    assert "16 images found: 12 judged, 4 left out.\n  left out: 3 of a class" in report
+    assert "Passed over: 1 not an image." in report
     assert metrics["leak_free"]["n"] == 11
     assert metrics["accuracy"]["value"] > 0.8
     assert metrics["not_evaluated"] == ["green"]
     assert (run / "evaluation" / "other" / "report.txt").exists()
     with pytest.raises(DataError, match="none of the classes"):
         evaluate(run, write_images(tmp_path / "strange", {"cat": 2, "dog": 2}))
+
+
+def test_of_a_folder_with_parts_of_its_own_all_images_are_judged(
+    trained: tuple[Path, Path], tmp_path: Path, write_images: Callable[..., Path]
+) -> None:
+    write_images(tmp_path / "other" / "train", {"red": 2}, seed=5)
+    write_images(tmp_path / "other" / "test", {"red": 2, "blue": 5}, seed=6)
+    metrics = evaluate(trained[1], tmp_path / "other", out=tmp_path / "figures")
+    assert (metrics["n"], metrics["not_evaluated"], metrics["found"]["left_out"]) == (9, ["green"], {})
+    assert "Its parts, train and test, are taken together." in (tmp_path / "figures" / "report.txt").read_text()
+    alone = evaluate(trained[1], tmp_path / "other" / "train", out=tmp_path / "figures")
+    assert (alone["n"], alone["evaluated_classes"]) == (2, 1)
 
 
 def test_damaged_classifiers_are_refused_whole(trained: tuple[Path, Path], tmp_path: Path) -> None:

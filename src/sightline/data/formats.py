@@ -1,6 +1,7 @@
 """Which files are images, and why the bytes of one are none, in words for people.
 
 SUFFIXES                       by which a scan guesses
+passed_over(".cr2")            "camera raw; export it as JPEG"
 reason(error, data)            "truncated: the file ends before the picture does"
 """
 
@@ -14,9 +15,16 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 """What may be opened, by Pillow's names. (A JPEG that holds several pictures comes back as MPO.)"""
 
 SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif"
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif",
+    ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k",
 ))  # fmt: skip
-"""Lower-case suffixes by which a scan of folders guesses that a file is an image. The decoder does not look at them."""
+"""Lower-case suffixes by which a scan of folders guesses that a file is an image. The decoder does not look at them.
+
+Those of the second line cannot be read, but are tried: some hold a JPEG, and of the others a person is told what to do.
+"""
+
+_RAW = frozenset((".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"))
+"""Of cameras. They are not tried: what could be opened in most is a small preview, perhaps beside the JPEG of the same shot."""
 
 _SIGNATURES = {
     "JPEG": rb"\xff\xd8\xff",
@@ -57,6 +65,11 @@ def reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"begins like {kind}, but its header is cut off, damaged, or of a kind that cannot be read"
     return f"damaged {kind}: {message[:100] or type(error).__name__}"
+
+
+def passed_over(suffix: str) -> str:
+    """Why a scan does not try files with a lower-case suffix that is none of `SUFFIXES`."""
+    return "camera raw; export it as JPEG" if suffix in _RAW else "not an image"
 
 
 def known_format(data: bytes) -> str | None:

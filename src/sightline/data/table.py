@@ -94,23 +94,25 @@ class ImageTable:
         return _settle(replace(self, frame=self.frame.with_columns(reason=pl.coalesce("reason", new))))
 
 
-def scan(source: str | Path, least: int = 2) -> ImageTable:
+def scan(source: str | Path, least: int = 2, learn: bool = True) -> ImageTable:
     """The images of a folder or of a CSV or Parquet table.
 
     Args:
         least: how many classes there must be; 0: a folder without a usable image will do.
+        learn: whether it is to be learned from. Else its own train part says nothing of what is known: all of its parts
+            are one, told, and there need be no train.
 
     Raises:
         DataError: nothing there, no images, too few classes, a malformed table. The message says what to do.
     """
     path = Path(os.path.expanduser(source))
     if path.is_dir():
-        return _settle(replace(_scan_folder(path.resolve()), least=least))
+        return _settle(_as_one(replace(_scan_folder(path.resolve(), learn), least=least), learn))
     if path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
-        frame, skipped = read_listed(path.resolve())
+        frame, skipped, notes = read_listed(path.resolve(), learn)
         found = tuple(sorted(frame["label"].unique()))
-        listed = ImageTable(path.resolve().parent, frame.select(*_SCHEMA), (), counted(skipped), found=found)
-        return _settle(replace(listed, least=least))
+        listed = ImageTable(path.resolve().parent, frame.select(*_SCHEMA), (), counted(skipped), found=found, told=notes)
+        return _settle(_as_one(replace(listed, least=least), learn))
     if path.exists():
         raise DataError(f"{path} is a file: give the folder that holds one folder a class, or a .csv or .parquet table.")
     raise DataError(f"There is no folder {path}.")
@@ -119,7 +121,7 @@ def scan(source: str | Path, least: int = 2) -> ImageTable:
 # ---- folders ---------------------------------------------------------------------------------------------------------
 
 
-def _scan_folder(root: Path) -> ImageTable:
+def _scan_folder(root: Path, learn: bool) -> ImageTable:
     found = walk(root)
     if not found.folders:
         if (root / "ledger.jsonl").exists():
@@ -129,7 +131,7 @@ def _scan_folder(root: Path) -> ImageTable:
     counts = np.bincount(images["folder"].to_numpy(), minlength=len(found.folders)).tolist()
     holding = [parts for parts, n in zip(found.folders, counts, strict=True) if n]
     tops = sorted({parts[0] for parts in holding if parts})
-    splits = _own_splits(root, tops)
+    splits = _own_splits(root, tops, learn)
     level = 1 if splits else 0  # of the class folder, below the root
     left_out: Counter[tuple[str, str]] = Counter()
     reasons = [_reason_without_label(parts, splits, level) for parts in found.folders]
@@ -173,10 +175,12 @@ def _frame(images: pl.DataFrame, folders: Sequence[tuple[str, ...]], splits: dic
     ).select(*_SCHEMA)
 
 
-def _own_splits(root: Path, tops: Sequence[str]) -> dict[str, str]:
+def _own_splits(root: Path, tops: Sequence[str], learn: bool) -> dict[str, str]:
     """{folder: split} where the folders with images are the user's own split; else they are classes: {}."""
     splits = {top: SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
     parts = set(splits.values())
+    if tops and len(splits) == len(tops) and not learn:
+        return splits
     if tops and len(splits) == len(tops) and "train" not in parts:
         names = " and ".join(splits)
         raise DataError(f"{root} holds {names} but no train. To evaluate on {tops[0]} alone, give {root / tops[0]}.")
@@ -212,14 +216,31 @@ def _nothing_found(root: Path, unlabelled: int, own_split: bool, seen: Sequence[
 # ---- both ------------------------------------------------------------------------------------------------------------
 
 
+def _as_one(table: ImageTable, learn: bool) -> ImageTable:
+    """Without its parts where nothing is learned from it."""
+    parts = [part for part in SPLITS if part in table.frame["given"]]
+    if learn or not parts:
+        return table
+    told = (*table.told, f"Its parts, {' and '.join(parts)}, are taken together.") if len(parts) > 1 else table.told
+    return replace(table, frame=table.frame.with_columns(given=pl.lit(None, pl.String)), told=told)
+
+
 def _settle(table: ImageTable) -> ImageTable:
     """Checks the classes: what train lacks cannot be learned; what a part lacks, and empty classes, are told."""
     table = _forget_lone_train(_mark_unknown(table))
     classes = tuple(sorted(_labels(table)["label"].unique()))
     if len(classes) < table.least:
         what = f"only one class with usable images, {classes[0]}" if classes else "no usable image"
-        raise DataError(f"{table.root} holds {what}; a classifier needs two or more classes, each in a folder of its name.")
+        needed = "; a classifier needs two or more classes, each in a folder of its name" if table.least > 1 else ""
+        raise DataError(f"{table.root} holds {what}{needed}.{_worst(table)}")
     return replace(table, classes=classes, notes=(*table.told, *_class_notes(table, classes)))
+
+
+def _worst(table: ImageTable) -> str:
+    """What is most often against its images: a sentence that begins with a space."""
+    reasons = table.frame["reason"].drop_nulls()
+    reason, n = Counter(reasons).most_common(1)[0] if len(reasons) else ("", 0)
+    return f" Of {len(table):,} images {len(reasons):,} cannot be used, {n:,} of them: {reason}." if n else ""
 
 
 def _mark_unknown(table: ImageTable) -> ImageTable:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from sightline.data.formats import SUFFIXES
+from sightline.data.formats import SUFFIXES, passed_over
 
 NOT_A_FILE = "not a regular file"
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
@@ -119,9 +119,8 @@ def _reason_to_skip(name: str, is_folder: bool) -> str | None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         return "name is not valid Unicode"
-    if not is_folder and os.path.splitext(name)[1].lower() not in SUFFIXES:
-        return "not an image"
-    return None
+    suffix = os.path.splitext(name)[1].lower()
+    return None if is_folder or suffix in SUFFIXES else passed_over(suffix)
 
 
 def _count_files(entry: os.DirEntry[str]) -> int:

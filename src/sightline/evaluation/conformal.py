@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.evaluation.intervals import percentile, wilson
+from sightline.evaluation.intervals import FEW, percentile, wilson
 from sightline.evaluation.predictions import row_blocks
 
 LEVEL = 0.9
@@ -205,7 +205,7 @@ def _mean_size(sizes: np.ndarray, k: int, resamples: int, seed: int) -> dict[str
     """The mean with its percentile bootstrap: how often each size is drawn is multinomial, so no image is drawn."""
     counts = np.bincount(sizes, minlength=k + 1)
     n, value = len(sizes), float(sizes.mean())
-    if n == 1:
+    if n < FEW:
         return {"value": value, "low": None, "high": None}
     generator = np.random.Generator(np.random.PCG64(seed))
     low, high = percentile(generator.multinomial(n, counts / n, size=resamples) @ np.arange(k + 1) / n)

@@ -20,6 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
+FEW = 5
+"""Images below which a bootstrap of what each one costs says nothing: it only repeats them, and of equal ones is sure."""
+
 # Entries in a block: small enough for the second-level cache (measured: an eighth faster than blocks of a million).
 BLOCK_ENTRIES = 2**17
 BLOCK_ROWS = 8  # but at least so many resamples at once, or a product of matrices becomes one of vectors

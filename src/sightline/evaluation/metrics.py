@@ -18,8 +18,8 @@ How the intervals are made, and what for:
 
 Means over classes are over those with images here ("evaluated_classes"), as scikit-learn's balanced accuracy; the
 others are listed in "not_evaluated". A class that is never predicted counts 0 in macro precision. What is not defined
-is null: the recall and F1 of a class without images, the precision of a class never predicted, and with a single image
-the intervals of the losses and calibration errors.
+is null: the recall and F1 of a class without images, the precision of a class never predicted, and with fewer than five
+images the intervals of the losses and calibration errors.
 
 Images are sorted before they are resampled, so the result does not depend on the order in which they come. Beyond the
 predictions, memory is about 800 bytes an image, whatever the number of classes and of resamples. Images count as
@@ -38,7 +38,7 @@ from sightline.errors import DataError
 from sightline.evaluation.calibration import BINS, confidence_gaps, equal_masses, equal_widths, reliability
 from sightline.evaluation.conformal import PredictionSets, set_figures
 from sightline.evaluation.counts import CLASS_MEANS, Counts, cell_sums, confusion
-from sightline.evaluation.intervals import bootstrap, mean_interval, percentile, wilson
+from sightline.evaluation.intervals import FEW, bootstrap, mean_interval, percentile, wilson
 from sightline.evaluation.predictions import Predictions, row_blocks
 
 TOP = 5
@@ -198,8 +198,8 @@ def _summary(sample: _Sample, classes: Sequence[str], resamples: int, seed: int)
     figures |= _class_means(counts, value[means], resampled[:, means])
     if sample.k > TOP:
         figures["top5_accuracy"] = _share(sample.in_top.sum(), n)
-    if n == 1:
-        resampled = np.full_like(resampled, np.nan)  # one image says nothing of how images differ
+    if n < FEW:
+        resampled = np.full_like(resampled, np.nan)  # so few say nothing of how images differ
     for name, column in zip(LOSSES, losses, strict=True):
         figures[name] = _figure(value[column], *percentile(resampled[:, column]))
     for name, columns in zip(ERRORS, errors, strict=True):
@@ -262,7 +262,7 @@ def _calibration_note(value: np.ndarray, resampled: np.ndarray) -> str | None:
     """
     after, before = LOSSES.index("log_loss"), LOSSES.index("log_loss_uncalibrated")
     low, _ = percentile(resampled[:, after] - resampled[:, before])
-    if not low > 0:  # nan of a single image too
+    if not low > 0:  # nan of few images too
         return None
     return (
         f"The temperature that val chose does harm here: the log loss is {value[after]:.3f}, without it {value[before]:.3f}. "

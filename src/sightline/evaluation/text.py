@@ -62,7 +62,7 @@ def summary(metrics: dict[str, Any]) -> str:
     lines = [_headline(metrics, f"{_count(metrics['n'], 'image')}, {_count(metrics['evaluated_classes'], 'class')}")]
     leak_free = metrics.get("leak_free")
     if leak_free:
-        lines.append(_headline(leak_free, f"without twins in train, {_count(leak_free['n'], 'image')}"))
+        lines.append(_headline(leak_free, f"{_without(metrics)}, {_count(leak_free['n'], 'image')}"))
     if told := baseline_sentence(metrics):
         lines.append(told)
     lines += _views(metrics)
@@ -83,7 +83,7 @@ def classification_report(metrics: dict[str, Any]) -> str:
     """
     parts = [f"{_count(metrics['n'], 'image')}, {_count(metrics['evaluated_classes'], 'class')} evaluated."]
     parts.append("Precision, recall and F1 in percent; a range in brackets holds the true value 95 times in 100.")
-    parts += _views(metrics)
+    parts += _views(metrics) + _found(metrics)
     parts += ["", *_class_table(metrics["per_class"], metrics.get("prediction_sets"))]
     if metrics["not_evaluated"]:
         parts += ["", f"Not evaluated, as they have no images here: {', '.join(metrics['not_evaluated'])}."]
@@ -159,6 +159,21 @@ def _views(metrics: dict[str, Any]) -> list[str]:
     return [] if views == 1 else [f"Test-time augmentation: each answer is the mean of {views} views of its image."]
 
 
+def _found(metrics: dict[str, Any]) -> list[str]:
+    """What became of each file of another folder, in numbers that add up."""
+    found = metrics.get("found")
+    if not found:
+        return []
+    left = found["left_out"]
+    shown = list(left.items())[:_LISTED]
+    rest = sum(left.values()) - sum(n for _, n in shown)
+    lines = [f"{_count(found['images'], 'image')} found: {metrics['n']:,} judged, {sum(left.values()):,} left out."]
+    lines += [f"  left out: {n:,} {reason}" for reason, n in shown]
+    lines += [f"  left out: {rest:,} for other reasons; metrics.json has each"] if rest else []
+    passed = ", ".join(f"{n:,} {reason}" for reason, n in found["passed_over"].items())
+    return ["", *lines, *([f"Passed over: {passed}."] if passed else []), *found["notes"]]
+
+
 def _class_table(rows: Sequence[dict[str, Any]], sets: dict[str, Any] | None) -> list[str]:
     table = [["class", "images", "precision", "recall", "F1", *(["in its set"] if sets else [])]]
     covered = sets["per_class"] if sets else [None] * len(rows)
@@ -173,15 +188,22 @@ def _class_table(rows: Sequence[dict[str, Any]], sets: dict[str, Any] | None) ->
 def _figure_table(metrics: dict[str, Any]) -> list[str]:
     leak_free = metrics.get("leak_free")
     parts = [part for part in (metrics, leak_free) if part and part["n"]]
-    table = [["", "all images", f"the {leak_free['n']:,} without twins in train"][: 1 + len(parts)]] if leak_free else []
+    table = [["", "all images", f"the {leak_free['n']:,} {_without(metrics)}"][: 1 + len(parts)]] if leak_free else []
     for key, (name, form, unit) in _FIGURES.items():
         if key in metrics:
             table.append([name, *(_with_ends(part[key], form, unit) for part in parts)])
         if key == "accuracy":
             most, share = most_frequent(metrics)
             table.append([f"  to say always {_cut(most)}", f"{_percent(share):>5} %", *[""] * (len(parts) - 1)])
-    note = ["", f"Without twins: {leak_free['note']}."] if leak_free and not leak_free["n"] else []
-    return aligned(table, "<<<") + note
+    note = ["", f"{_without(metrics).capitalize()}: {leak_free['note']}."] if leak_free and not leak_free["n"] else []
+    missing = metrics.get("twins", {}).get("note")
+    return aligned(table, "<<<") + note + (["", missing] if missing else [])
+
+
+def _without(metrics: dict[str, Any]) -> str:
+    """What the images beside all of them lack; a search for equal pictures says nothing of other twins."""
+    equal = metrics.get("twins", {}).get("looked_for") == "equal"
+    return "without an equal picture in train" if equal else "without twins in train"
 
 
 def _sets_sentence(sets: dict[str, Any]) -> str:

@@ -192,7 +192,7 @@ def _others(facts: RunFacts) -> Content:
     rows = []
     for other in facts.others:
         cells = [tag("td", share(other.metrics[name]) if name in other.metrics else "–") for name in names]
-        row = [tag("th", part_name(other.name), scope="row"), tag("td", f"{other.metrics['n']:,}", class_="number"), cells]
+        row = [tag("th", part_name(other.name), scope="row"), tag("td", _judged_of_found(other.metrics), class_="number"), cells]
         rows.append(tag("tr", row, tag("td", other.source or "this run", class_="note")))
     note = f"Validation chose {_chosen_by_val(facts)}: its figures flatter."
     return join(
@@ -202,6 +202,11 @@ def _others(facts: RunFacts) -> Content:
             tag("p", note, class_="note") if any(other.name == "val" for other in facts.others) else None,
         ]
     )
+
+
+def _judged_of_found(metrics: Mapping[str, Any]) -> str:
+    found = metrics.get("found", {}).get("images", metrics["n"])
+    return f"{metrics['n']:,}" + (f" of {found:,}" if found != metrics["n"] else "")
 
 
 # ---- repeats -----------------------------------------------------------------------------------------------------------

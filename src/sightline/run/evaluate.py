@@ -10,6 +10,9 @@ would be without.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,8 @@ import polars as pl
 from sightline import files, processes
 from sightline.classifier import Answers, Classifier
 from sightline.data.batches import plain_batches
-from sightline.data.images import pixel_digest
 from sightline.data.table import ImageTable, scan
-from sightline.errors import DataError, RunError
+from sightline.errors import DataError, RunError, SettingsError
 from sightline.evaluation.calibration import softmax
 from sightline.evaluation.metrics import evaluate as measure
 from sightline.evaluation.novelty import novelty_figures
@@ -30,10 +32,11 @@ from sightline.evaluation.predictions import Predictions
 from sightline.evaluation.text import classification_report
 from sightline.models.inference import EVAL_BATCH
 from sightline.run.classify import check_views, classify, whole_answers
-from sightline.run.folder import RunFolder, refuse_among_images
+from sightline.run.folder import PARTS, RunFolder, refuse_among_images
 from sightline.run.prepare import Prepared
 from sightline.run.progress import Screen
 from sightline.run.reopen import reopen
+from sightline.run.seen import seen_before
 
 
 def evaluate(
@@ -45,36 +48,52 @@ def evaluate(
         run: a run folder, or a classifier folder where `folder` is given.
         folder: labelled images that are not the run's; None: a part of the run's own split.
         split: "test" or "val"; only without `folder`.
-        out: where to write; by default RUN/evaluation/SPLIT, or RUN/evaluation/NAME for another folder; with test-time
-            augmentation SPLIT-tta or NAME-tta.
+        out: where to write; by default RUN/evaluation/SPLIT, or RUN/evaluation/NAME for another folder (PARENT-NAME where
+            it is called like a part); with test-time augmentation SPLIT-tta or NAME-tta.
         views: test-time augmentation: the mean of so many views of each image, up to 10; 1: off.
 
     Raises:
-        RunError: there is no such run, or its images are gone or changed.
+        SettingsError: `split` is neither test nor val, or there cannot be so many views.
+        RunError: there is no such run, its images are gone or changed, or `out` is the place of other figures.
         DataError: the part has no images.
     """
+    if split not in ("test", "val"):
+        raise SettingsError(f"--split must be test or val, not {split}.")
     check_views(views)
     if folder is not None:
         return _evaluate_folder(Path(run), Path(folder), out, views)
     opened = RunFolder.open(run)
+    place = opened.evaluation(_named(split, views))
     if out is not None:
         refuse_among_images(Path(out), opened.started()["folder"])
+        _refuse_taken(Path(out), place)
+        place = Path(out)
     classifier = Classifier.load(opened.root)
     prepared = reopen(opened, opened.read_config())
     if split == "test":
         opened.note("evaluated", split=split, images=int((prepared.split.part == "test").sum()))
-    place = Path(out) if out is not None else opened.evaluation(_named(split, views))
     return evaluate_part(classifier, prepared, split, place, views)
 
 
-_OWN = ("test", "val", "folds", "test-tta", "val-tta")
+_OWN = {f"{part}{end}" for part in (*PARTS, "folds") for end in ("", "-tta")}
 """Where the figures of the run's own images are."""
 
 
-def _own_place(place: Path, source: Path) -> Path:
-    """`place`, or NAME-2, ...: figures of the run itself, and of another folder of the same name, stay as they are."""
-    tries = [*([] if place.name in _OWN else [place]), *(place.with_name(f"{place.name}-{i}") for i in range(2, 1000))]
-    return next(p for p in tries if not (p / "source.txt").exists() or (p / "source.txt").read_text() == str(source.resolve()))
+def _place_of_folder(run: Path, source: Path, views: int) -> Path:
+    """RUN/evaluation/NAME, or NAME-2, ...: figures of the run itself, and of another folder of the same name, stay as they are."""
+    name = (source.stem if source.is_file() else source.name) or "folder"
+    if name in _OWN:
+        name = f"{source.parent.name or 'folder'}-{name}"
+    tries = (run / "evaluation" / _named(tried, views) for tried in (name, *(f"{name}-{i}" for i in range(2, 1000))))
+    return next(p for p in tries if not (p / "source.txt").exists() or (p / "source.txt").read_text() == str(source))
+
+
+def _refuse_taken(place: Path, own: Path | None) -> None:
+    """Raises RunError where figures would lie in a run as if they were of a part; those of a part have one place there, `own`."""
+    there = place.expanduser().resolve()
+    of_run = there.parent.name == "evaluation" and (there.parent.parent / "ledger.jsonl").exists()
+    if of_run and (there.name in _OWN if own is None else there != own.resolve()):
+        raise RunError(f"{place} is where a run looks for other figures of its own: choose another place with --out, or leave it out.")
 
 
 def _named(what: str, views: int) -> str:
@@ -108,11 +127,12 @@ def write_figures(
     twins: npt.NDArray[np.bool_],
     place: Path,
     views: int = 1,
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Measures what the classifier said, and writes it."""
+    """Measures what the classifier said, and writes it with what `more` there is to say."""
     calibrated = Predictions(ids, classifier.probabilities(logits), classifier.classes, labels)
     raw = Predictions(ids, softmax(logits), classifier.classes, labels)
-    metrics = measure(calibrated, uncalibrated=raw, twins=twins, sets=classifier.sets) | {"views": views}
+    metrics = measure(calibrated, uncalibrated=raw, twins=twins, sets=classifier.sets) | {"views": views} | (more or {})
     if classifier.novelty is not None and novelty is not None:
         metrics["novelty"] = novelty_figures(classifier.novelty, novelty)
     write_evaluation(place, calibrated, metrics)
@@ -138,20 +158,17 @@ def write_evaluation(place: Path, predictions: Predictions, metrics: dict[str, A
 
 def _evaluate_folder(run: Path, folder: Path, out: str | Path | None, views: int) -> dict[str, Any]:
     classifier = Classifier.load(run)
-    table = scan(folder)
+    table = scan(folder, least=1, learn=False)
     if out is not None:
         refuse_among_images(Path(out), table.root)
-    frame = table.usable
-    known = {name: i for i, name in enumerate(classifier.classes)}
-    unknown = sorted(set(frame["label"]) - set(known))
-    screen = Screen()
-    if unknown:
-        screen.say(f"Classes that the classifier does not know are left out: {', '.join(unknown)}.")
-        frame = frame.filter(pl.col("label").is_in(list(known)))
+        _refuse_taken(Path(out), None)
+    source = folder.expanduser().resolve()
+    place = Path(out) if out is not None else _place_of_folder(run, source, views)
+    frame = table.usable.filter(pl.col("label").is_in(list(classifier.classes)))
     if frame.is_empty():
         raise DataError(f"{folder} has none of the classes that the classifier knows: {', '.join(classifier.classes[:8])}.")
     answers = classify(classifier, [table.root / path for path in frame["path"]], views)
-    return processes.from_main(lambda: _write_folder(run, classifier, table, frame, answers, out, screen, views))
+    return processes.from_main(lambda: _write_folder(run, classifier, table, frame, answers, place, source, views))
 
 
 def _write_folder(
@@ -160,35 +177,35 @@ def _write_folder(
     table: ImageTable,
     frame: pl.DataFrame,
     answers: Answers,
-    out: str | Path | None,
-    screen: Screen,
+    place: Path,
+    source: Path,
     views: int,
 ) -> dict[str, Any]:
-    folder, known = table.root, {name: i for i, name in enumerate(classifier.classes)}
-    if answers.unreadable:
-        first = answers.paths[min(answers.unreadable)]
-        screen.say(f"{len(answers.unreadable)} images cannot be read and are left out, such as {first}.")
+    known = {name: i for i, name in enumerate(classifier.classes)}
     kept = frame[answers.readable.tolist()]
     if kept.is_empty():
-        raise DataError(f"No image of {folder} can be read.")
+        first = min(answers.unreadable)
+        raise DataError(f"No image of {table.root} can be read, such as {answers.paths[first]}: {answers.unreadable[first]}.")
     labels = np.array([known[name] for name in kept["label"]], dtype=np.int64)
-    place = Path(out) if out is not None else _own_place(run / "evaluation" / _named(table.root.name or "folder", views), table.root)
     with files.disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
-    files.write_text(place / "source.txt", str(table.root.resolve()))
-    return write_figures(
-        classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, _seen(run, classifier, table.root, kept), place, views
-    )
+    files.write_text(place / "source.txt", str(source))
+    with Screen() as screen:
+        seen, twins = seen_before(run, replace(table, frame=frame), classifier.preprocess.store_size, screen)
+    more = {"found": _account(table, classifier.classes, answers), "twins": twins}
+    seen = seen[answers.readable]
+    return write_figures(classifier, tuple(kept["path"]), answers.logits, answers.novelty, labels, seen, place, views, more)
 
 
-def _seen(run: Path, classifier: Classifier, root: Path, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which images are exact twins of the run's train or val images; none are known where only a classifier is there."""
-    try:
-        images = RunFolder.open(run).read_images()
-    except RunError:
-        return np.zeros(len(frame), dtype=bool)
-    seen = set(images.filter(pl.col("split").is_in(["train", "val"]))["pixel_digest"])
-    from sightline.data.images import decode
-
-    side = classifier.preprocess.store_size  # the run's digests are of pictures reduced for this side
-    return np.array([pixel_digest(decode((root / path).read_bytes(), side=side).pixels).hex() in seen for path in frame["path"]])
+def _account(table: ImageTable, known: Sequence[str], answers: Answers) -> dict[str, Any]:
+    """What became of each file: those judged and those `left_out` are all `images`; what is `passed_over` is no image."""
+    reasons = Counter([*table.frame["reason"].drop_nulls(), *answers.unreadable.values()])
+    strangers = table.usable["label"].filter(~table.usable["label"].is_in(list(known)))
+    for name in strangers:
+        reasons[f"of a class that the classifier does not know: {name}"] += 1
+    return {
+        "images": len(table),
+        "left_out": dict(reasons.most_common()),
+        "passed_over": table.skipped,
+        "notes": list(table.notes),
+    }
