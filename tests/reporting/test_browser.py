@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,45 @@ def test_a_link_to_a_class_opens_it(open_page: Any, report: Path) -> None:
 def test_nothing_is_wider_than_the_screen(open_page: Any, report: Path, width: int, scheme: str) -> None:
     page = open_page(report, width=width, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+BROKEN_WORDS = """() => {
+    const found = [];
+    const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const text = walker.currentNode;
+        if (text.parentElement.closest('style, pre, code, .path, .readout, .matrix') || !text.parentElement.checkVisibility()) continue;
+        for (const word of text.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+            const range = document.createRange();
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            const tops = new Set([...range.getClientRects()].filter((box) => box.width > 0).map((box) => Math.round(box.top)));
+            if (tops.size > 1) found.push(word[0]);
+        }
+    }
+    return found;
+}"""
+"""Words of a page, and parts of names between underscores, that go on in another line."""
+
+OPENED = "document.querySelectorAll('details').forEach((box) => (box.open = true))"
+
+
+def test_no_word_is_broken_and_no_table_cut_off_on_a_phone(open_page: Any, make_facts: Callable[..., RunFacts], tmp_path: Path) -> None:
+    names = ("charles_montgomery_burns", "principal_skinner", "waylon_smithers_junior")
+    facts = make_facts(names, 90, right=0.6)
+    assert facts.judged is not None
+    budget = {"time": "2026-11-28T22:50:03+0000", "event": "budget", "values": {"train.epochs": 8}}
+    facts = replace(facts, others=[replace(facts.judged, name="val")], events=[*facts.events, budget])
+    path = tmp_path / "phone.html"
+    path.write_text(run_page(facts, make_pictures([], lambda name: np.zeros((9, 9, 3), dtype=np.uint8))), encoding="utf-8")
+    page = open_page(path, width=390)
+    page.evaluate(OPENED)
+    assert page.evaluate(BROKEN_WORDS) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    wide = "all => all.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label'))"
+    assert page.locator(".scroll:has(.stacked)").evaluate_all(wide) == []
+    page.wait_for_timeout(100)
+    assert page.locator(".scroll").evaluate_all(wide) == page.locator(".scroll.over").evaluate_all(wide)
 
 
 def test_everything_that_can_be_used_has_a_name_and_a_visible_focus(open_page: Any, report: Path) -> None:

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { data, make, percent } = window.sightline;
+  const { data, make, named, percent } = window.sightline;
   const root = document.querySelector(".map");
   const plane = data.embedding; // columns: path, label, predicted, confidence, x, y, picture; of classes: classes, colours, marks, short, anchors
   if (!root || !plane) return;
@@ -231,7 +231,7 @@
     const words = wrong[i] ? "taken for " + called + ", " + percent(plane.confidence[i]) + " sure" : "recognised, " + percent(plane.confidence[i]) + " sure";
     card.replaceChildren(
       make("div", { class: "frame" }, picture),
-      make("p", { class: "map-truth" }, make("bdi", {}, truth)),
+      make("p", { class: "map-truth" }, named(truth)),
       make("p", { class: wrong[i] ? "wrong-ink" : "right-ink" }, words),
       make("p", { class: "path" }, make("bdi", {}, plane.path[i])),
     );

@@ -120,7 +120,7 @@
     return image;
   }
 
-  const named = (number) => make("bdi", "", classes[number]);
+  const named = (number) => window.sightline.named(classes[number]);
   const percent = (chance) => (chance > 0 && chance < 0.005 ? "<1 %" : Math.round(100 * chance) + " %");
   const say = (words) => (at("said").textContent = words);
 
@@ -165,7 +165,7 @@
     line.replaceChildren("Undecided");
     if (decision && decision.action === "keep") line.replaceChildren("Kept");
     if (decision && decision.action === "drop") line.replaceChildren("Dropped");
-    if (decision && decision.action === "relabel") line.replaceChildren("Relabelled to ", make("bdi", "", decision.label));
+    if (decision && decision.action === "relabel") line.replaceChildren("Relabelled to ", window.sightline.named(decision.label));
   }
 
   function choice(suspect, number, chance, key) {
