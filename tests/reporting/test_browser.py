@@ -225,8 +225,11 @@ def test_no_word_is_broken_and_no_table_cut_off_on_a_phone(open_page: Any, make_
     names = ("charles_montgomery_burns", "principal_skinner", "waylon_smithers_junior")
     facts = make_facts(names, 90, right=0.6)
     assert facts.judged is not None
+    held = {"value": 0.9, "low": 0.8, "high": 0.95}
+    sets = {"level": 0.9, "coverage": held, "mean_size": held, "per_class": [held] * 3}
+    judged = replace(facts.judged, metrics={**facts.judged.metrics, "prediction_sets": sets})
     budget = {"time": "2026-11-28T22:50:03+0000", "event": "budget", "values": {"train.epochs": 8}}
-    facts = replace(facts, others=[replace(facts.judged, name="val")], events=[*facts.events, budget])
+    facts = replace(facts, judged=judged, others=[replace(judged, name="val")], events=[*facts.events, budget])
     path = tmp_path / "phone.html"
     path.write_text(run_page(facts, make_pictures([], lambda name: np.zeros((9, 9, 3), dtype=np.uint8))), encoding="utf-8")
     page = open_page(path, width=390)

@@ -109,11 +109,14 @@ def _met(sets: Mapping[str, Any]) -> Content:
     return tag("p", f"{words}{empty}", class_="note")
 
 
+_HELD = "Sets that hold the true class, %"
+
+
 def _class_coverage(metrics: Mapping[str, Any], sets: Mapping[str, Any]) -> Content:
     values = sets.get("per_class")
     if not values:
         return None
-    head = tag("tr", [_sort_head("Class", False), _sort_head("Judged", True), _sort_head("Sets that hold the true class, %", True)])
+    head = tag("tr", [_sort_head("Class", False), _sort_head("Judged", True), _sort_head(_HELD, True)])
     rows = []
     for row, figure in zip(metrics["per_class"], values, strict=False):
         value = figure.get("value") if isinstance(figure, Mapping) else figure
@@ -121,9 +124,10 @@ def _class_coverage(metrics: Mapping[str, Any], sets: Mapping[str, Any]) -> Cont
         if isinstance(figure, Mapping) and value is not None and figure.get("low") is not None:
             cell = [cell, tag("span", share_ends(figure), class_="ends"), interval(figure)]
         name = tag("th", name_of(row["name"]), scope="row")
-        support = tag("td", f"{row['support']:,}", class_="number", data_v=row["support"])
-        rows.append(tag("tr", name, support, tag("td", cell, class_="number", data_v="" if value is None else f"{value:.6f}")))
-    table = tag("table", tag("thead", head), tag("tbody", rows), class_="sortable")
+        support = tag("td", f"{row['support']:,}", class_="number", data_v=row["support"], data_head="Judged")
+        held = tag("td", cell, class_="number", data_v="" if value is None else f"{value:.6f}", data_head=_HELD)
+        rows.append(tag("tr", name, support, held))
+    table = tag("table", tag("thead", head), tag("tbody", rows), class_="sortable stacked")
     return more("Each class", scrolling("Coverage of each class", table))
 
 
