@@ -134,12 +134,14 @@
     if (!suspect) return;
     const decision = decided.get(suspect.path);
     at("warning").hidden = suspect.split !== "test";
-    at("place").textContent = place + 1 + " of " + rows.length + " · " + suspect.split + " · score " + suspect.score.toFixed(3);
+    at("place").textContent = place + 1 + " of " + rows.length + " · " + suspect.split + " · score " + suspect.score.toFixed(3) + " of 1";
     at("picture").replaceChildren(picture(suspect, "suspect, labelled " + classes[suspect.label]));
     at("path").replaceChildren(make("bdi", "", suspect.path));
     at("label").replaceChildren(named(suspect.label));
     at("likely").replaceChildren(named(suspect.likely));
     at("relabel").firstElementChild.replaceChildren("Relabel to ", named(suspect.likely));
+    at("relabel").title = "Relabel to " + classes[suspect.likely];
+    at("relabel").ariaLabel = at("relabel").title;
     drawDecision(decision);
     at("top").replaceChildren(...suspect.top.map(([number, chance], i) => choice(suspect, number, chance, i + 1)));
     for (const which of ["label", "likely"]) drawShelf(which, suspect[which]);

@@ -12,7 +12,7 @@ from sightline.reporting.charts import number, training_curves
 from sightline.reporting.facts import HeatMap, RunFacts
 from sightline.reporting.findings import level_of, pairs_and_singles, passed_over, sheet, single, sum_of, title_of, told
 from sightline.reporting.html import Content, Html, join, tag
-from sightline.reporting.page import Section, more, name_of, scrolling
+from sightline.reporting.page import Section, coded, more, name_of, scrolling
 from sightline.reporting.pictures import Pictures, gallery
 from sightline.reporting.words import NONE, count, duration, part_name, percent
 
@@ -168,11 +168,8 @@ def audit_paths(audit: Mapping[str, Any]) -> list[str]:
 
 
 def _part_note(shown: int, of: int) -> Content:
-    return (
-        tag("p", f"{shown:,} of {of:,} shown, the worst first; `sightline audit --out` has more.", class_="note")
-        if 0 < shown < of
-        else None
-    )
+    words = coded(f"{shown:,} of {of:,} shown, the worst first; `sightline audit --out` has more.")
+    return tag("p", words, class_="note") if 0 < shown < of else None
 
 
 # ---- training ------------------------------------------------------------------------------------------------------------

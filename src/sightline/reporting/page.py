@@ -104,6 +104,11 @@ def name_of(what: str) -> Html:
     return tag("bdi", first, [["_", tag("wbr"), part] for part in others], class_="name")
 
 
+def coded(sentence: str) -> Html:
+    """A sentence in which what stands between backticks is code."""
+    return join(tag("code", part) if k % 2 else part for k, part in enumerate(sentence.split("`")))
+
+
 def _section(section: Section) -> Html:
     heading = tag("h2", section.title, id=f"{section.name}-title")
     return tag("section", heading, section.body, id=section.name, aria_labelledby=f"{section.name}-title")

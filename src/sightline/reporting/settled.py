@@ -9,7 +9,7 @@ from typing import Any
 from sightline.reporting.facts import RunFacts, SettingRow
 from sightline.reporting.html import Content, Html, join, tag
 from sightline.reporting.ledger import budget_moved, by_budget, ledger_table
-from sightline.reporting.page import Section, more, scrolling
+from sightline.reporting.page import Section, coded, more, scrolling
 from sightline.reporting.words import NONE, count
 
 
@@ -37,7 +37,12 @@ def _settings(title: str, rows: Sequence[SettingRow]) -> Content:
 def _settings_table(rows: Sequence[SettingRow]) -> Html:
     head = tag("tr", [tag("th", text, scope="col") for text in ("Setting", "Value", "What it is")])
     body = [
-        tag("tr", tag("th", tag("code", row.name), scope="row"), tag("td", tag("code", row.value)), tag("td", row.meaning, class_="note"))
+        tag(
+            "tr",
+            tag("th", tag("code", row.name), scope="row"),
+            tag("td", tag("code", row.value)),
+            tag("td", coded(row.meaning), class_="note"),
+        )
         for row in rows
     ]
     return scrolling("Settings", tag("table", tag("thead", head), tag("tbody", body), class_="stacked"))
