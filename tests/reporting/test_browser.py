@@ -279,6 +279,18 @@ def test_hostile_names_do_nothing(
     assert page.locator("script").count() == 2
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_few_classes_have_no_buttons_to_resize_cells(
+    open_page: Any, make_facts: Callable[..., RunFacts], tmp_path: Path, width: int
+) -> None:
+    path = tmp_path / "few.html"
+    path.write_text(
+        run_page(make_facts(CLASSES[:5], 60), make_pictures([], lambda name: np.zeros((9, 9, 3), dtype=np.uint8))), encoding="utf-8"
+    )
+    page = open_page(path, width=width)
+    assert page.locator("[data-zoom]:visible").count() == 0
+
+
 def test_hundred_classes_fit_and_can_be_enlarged(open_page: Any, make_facts: Callable[..., RunFacts], tmp_path: Path) -> None:
     facts = make_facts(tuple(f"class {k:03d}" for k in range(102)), 1020, right=0.8)
     path = tmp_path / "many.html"
@@ -287,6 +299,7 @@ def test_hundred_classes_fit_and_can_be_enlarged(open_page: Any, make_facts: Cal
     box, matrix = page.locator(".matrix-box"), page.locator("table.matrix")
     assert matrix.bounding_box()["width"] <= box.bounding_box()["width"] + 2
     before = _cell(page, 0, 0).bounding_box()["width"]
+    assert page.locator("[data-zoom]:visible").count() == 3
     page.locator("[data-zoom='in']").click()
     page.locator("[data-zoom='in']").click()
     assert _cell(page, 0, 0).bounding_box()["width"] > before

@@ -236,6 +236,7 @@
     $("[data-zoom='out']").addEventListener("click", () => step(false));
     $("[data-zoom='fit']").addEventListener("click", () => fit(4));
     fit(9);
+    $("[data-zoom]").parentElement.hidden = size >= 34; // where there are few classes, nothing is gained by them
 
     // It opens with the largest confusion, so that one sees what a click does.
     const cells = rows.flat().filter((cell) => cell.classList.contains("miss"));
