@@ -62,6 +62,13 @@ def test_the_counts_stand_first_and_add_up() -> None:
         audit_page(wrong, Pictures((), {}, {}))
 
 
+def test_every_column_of_the_summary_has_a_heading_and_severity_is_explained() -> None:
+    html = audit_page(_record(dark={"count": 2, "images": []}), Pictures((), {}, {}))
+    assert '<th scope="col"></th>' not in html
+    assert html.index("0 is not at all, 1 as far as can be") < html.index("severity up to 0.80 of 1")
+    assert "0 is not at all" not in audit_page(_record(dark={"count": 0, "images": []}), Pictures((), {}, {}))
+
+
 def test_twins_stand_side_by_side_and_each_pair_once(read_colour: Callable[[str], np.ndarray]) -> None:
     images = [_image("a.jpg", "b.jpg"), _image("b.jpg", "a.jpg"), _image("c.jpg", "d.jpg")]
     record = _record(near_twins={"count": 4, "images": images})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,48 @@ def test_nothing_is_wider_than_the_screen(open_page: Any, report: Path, width: i
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+BROKEN_WORDS = """() => {
+    const found = [];
+    const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const text = walker.currentNode;
+        if (text.parentElement.closest('style, pre, code, .path, .readout, .matrix') || !text.parentElement.checkVisibility()) continue;
+        for (const word of text.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+            const range = document.createRange();
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            const tops = new Set([...range.getClientRects()].filter((box) => box.width > 0).map((box) => Math.round(box.top)));
+            if (tops.size > 1) found.push(word[0]);
+        }
+    }
+    return found;
+}"""
+"""Words of a page, and parts of names between underscores, that go on in another line."""
+
+OPENED = "document.querySelectorAll('details').forEach((box) => (box.open = true))"
+
+
+def test_no_word_is_broken_and_no_table_cut_off_on_a_phone(open_page: Any, make_facts: Callable[..., RunFacts], tmp_path: Path) -> None:
+    names = ("charles_montgomery_burns", "principal_skinner", "waylon_smithers_junior")
+    facts = make_facts(names, 90, right=0.6)
+    assert facts.judged is not None
+    held = {"value": 0.9, "low": 0.8, "high": 0.95}
+    sets = {"level": 0.9, "coverage": held, "mean_size": held, "per_class": [held] * 3}
+    judged = replace(facts.judged, metrics={**facts.judged.metrics, "prediction_sets": sets})
+    budget = {"time": "2026-11-28T22:50:03+0000", "event": "budget", "values": {"train.epochs": 8}}
+    facts = replace(facts, judged=judged, others=[replace(judged, name="val")], events=[*facts.events, budget])
+    path = tmp_path / "phone.html"
+    path.write_text(run_page(facts, make_pictures([], lambda name: np.zeros((9, 9, 3), dtype=np.uint8))), encoding="utf-8")
+    page = open_page(path, width=390)
+    page.evaluate(OPENED)
+    assert page.evaluate(BROKEN_WORDS) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    wide = "all => all.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label'))"
+    assert page.locator(".scroll:has(.stacked)").evaluate_all(wide) == []
+    page.wait_for_timeout(100)
+    assert page.locator(".scroll").evaluate_all(wide) == page.locator(".scroll.over").evaluate_all(wide)
+
+
 def test_everything_that_can_be_used_has_a_name_and_a_visible_focus(open_page: Any, report: Path) -> None:
     page = open_page(report)
     named = "one => one.textContent.trim() || one.getAttribute('aria-label') || (one.labels && one.labels.length)"
@@ -236,6 +279,18 @@ def test_hostile_names_do_nothing(
     assert page.locator("script").count() == 2
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_few_classes_have_no_buttons_to_resize_cells(
+    open_page: Any, make_facts: Callable[..., RunFacts], tmp_path: Path, width: int
+) -> None:
+    path = tmp_path / "few.html"
+    path.write_text(
+        run_page(make_facts(CLASSES[:5], 60), make_pictures([], lambda name: np.zeros((9, 9, 3), dtype=np.uint8))), encoding="utf-8"
+    )
+    page = open_page(path, width=width)
+    assert page.locator("[data-zoom]:visible").count() == 0
+
+
 def test_hundred_classes_fit_and_can_be_enlarged(open_page: Any, make_facts: Callable[..., RunFacts], tmp_path: Path) -> None:
     facts = make_facts(tuple(f"class {k:03d}" for k in range(102)), 1020, right=0.8)
     path = tmp_path / "many.html"
@@ -244,6 +299,7 @@ def test_hundred_classes_fit_and_can_be_enlarged(open_page: Any, make_facts: Cal
     box, matrix = page.locator(".matrix-box"), page.locator("table.matrix")
     assert matrix.bounding_box()["width"] <= box.bounding_box()["width"] + 2
     before = _cell(page, 0, 0).bounding_box()["width"]
+    assert page.locator("[data-zoom]:visible").count() == 3
     page.locator("[data-zoom='in']").click()
     page.locator("[data-zoom='in']").click()
     assert _cell(page, 0, 0).bounding_box()["width"] > before

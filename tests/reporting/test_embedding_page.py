@@ -102,8 +102,18 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
     """The page of `made()`, which has had no error when the test ends."""
+    yield from opened_page(browser, tmp_path, viewport={"width": 1200, "height": 900})
+
+
+@pytest.fixture
+def phone(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """The same, on a phone."""
+    yield from opened_page(browser, tmp_path, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+
+
+def opened_page(browser: Any, tmp_path: Path, **options: Any) -> Iterator[Any]:
     (tmp_path / "embedding.html").write_text(written(made()), encoding="utf-8")
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context = browser.new_context(**options)
     errors: list[str] = []
     opened = context.new_page()
     opened.on("pageerror", lambda error: errors.append(str(error)))
@@ -196,6 +206,40 @@ def test_the_plane_is_zoomed_by_the_wheel_once_it_was_clicked(page: Any) -> None
     page.locator('[data-map="whole"]').click()
     page.mouse.move(*place)
     assert page.locator(".map-card").is_visible()
+
+
+def dragged(page: Any, *moments: tuple[tuple[float, float], ...]) -> None:
+    """Fingers go down, from place to place, and up."""
+    session = page.context.new_cdp_session(page)
+    for kind, points in zip(("touchStart", *["touchMove"] * (len(moments) - 1), "touchEnd"), (*moments, ()), strict=True):
+        where = [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": where})
+    page.wait_for_timeout(100)
+
+
+def test_the_plane_goes_by_touch_as_its_help_says(phone: Any) -> None:
+    card = phone.locator(".map-card")
+    phone.touchscreen.tap(*point_of(phone, 1, 0))
+    assert card.is_visible()
+    phone.touchscreen.tap(*point_of(phone, 0, 0))
+    assert card.is_hidden()
+    x, y = point_of(phone, 1, 0)
+    dragged(phone, ((x, y), (x - 40, y)), ((x + 1, y), (x - 80, y)), ((x + 2, y), (x - 120, y)))
+    assert phone.evaluate("visualViewport.scale") == 1  # the plane was zoomed, not the page
+    dragged(phone, ((x, y),), ((x - 60, y),))
+    assert card.is_hidden()  # one finger moved the plane
+    phone.touchscreen.tap(*point_of(phone, 1, 0))
+    assert card.is_hidden()  # what was there is elsewhere now
+    phone.locator('[data-map="whole"]').tap()
+    phone.touchscreen.tap(*point_of(phone, 1, 0))
+    assert card.is_visible()
+
+
+def test_no_button_lies_over_the_plane(phone: Any) -> None:
+    plane = phone.locator(".map-stage").bounding_box()
+    for box in (button.bounding_box() for button in phone.locator(".map button:visible").all()):
+        assert box["y"] + box["height"] <= plane["y"] or box["y"] >= plane["y"] + plane["height"]
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_something_is_drawn_in_light_and_dark_and_as_pictures(page: Any) -> None:

@@ -230,3 +230,21 @@ def test_a_phone_needs_no_sideways_scrolling(open_page: Any) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("#labels-keep").is_visible()
+
+
+def test_on_a_phone_the_buttons_are_one_row_and_leave_the_picture_free(open_page: Any) -> None:
+    page = open_page(written(suspects()))
+    page.set_viewport_size({"width": 390, "height": 780})
+    boxes = [button.bounding_box() for button in page.locator(".labels-buttons button").all()]
+    assert len({box["y"] for box in boxes}) == 1
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+    assert page.locator(".labels-buttons").bounding_box()["height"] < 0.1 * 780
+    cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.id)"
+    assert page.locator(".labels-buttons button").evaluate_all(cut) == []
+    assert page.locator("#labels-relabel").get_attribute("aria-label") == "Relabel to green"
+
+
+def test_a_command_in_a_note_is_code() -> None:
+    html = labels_page("photos", "key", CLASSES, suspects(), {}, make_pictures([], pixels), "", ["All are judged by `sightline train x`."])
+    assert "All are judged by <code>sightline train x</code>." in html
+    assert "The score is one minus the probability of the label" in html

@@ -18,6 +18,7 @@ from sightline.reporting.confusions import MOST_CLASSES, shown_classes
 from sightline.reporting.facts import MOST_RIGHT, MOST_WRONG, HeatMap, Judged, RunFacts, chosen
 from sightline.reporting.made import _sum_of
 from sightline.reporting.pictures import Pictures, make_pictures
+from sightline.reporting.probabilities import sets_section
 from sightline.reporting.run_page import run_page, wanted_pictures
 
 NO_PICTURES = Pictures((), {}, {})
@@ -226,6 +227,28 @@ def test_what_a_run_has_is_shown(make_facts: Callable[..., RunFacts]) -> None:
     assert data_of(html)["pictures"] == ["AAAA", "BBBB"]
     assert said.index("Of the test images") < said.index("h.jpg") < said.index("Of the validation images") < said.index("v.jpg")
     assert re.findall(r'data-picture="(\d)" alt="([hv]).jpg', html) == [("0", "h"), ("1", "v")]
+
+
+def test_a_broken_promise_of_the_sets_is_a_warning(make_facts: Callable[..., RunFacts]) -> None:
+    facts = make_facts(("cat", "dog"), 100)
+    assert facts.judged is not None
+    sets = {"level": 0.9, "coverage": {"value": 0.857, "low": 0.841, "high": 0.872}, "mean_size": {"value": 1.2, "low": 1.1, "high": 1.3}}
+    section = sets_section(replace(facts.judged, metrics={**facts.judged.metrics, "prediction_sets": sets}))
+    assert section is not None
+    warning = re.findall(r'<p class="told warning">(.*?)</p>', section.body)
+    assert warning[0].replace("\N{NO-BREAK SPACE}", " ").startswith("The promise was not kept: 85.7 % (84.1 to 87.2) of the sets")
+
+
+def test_validation_figures_that_are_lower_are_not_said_to_flatter(make_facts: Callable[..., RunFacts]) -> None:
+    better, worse = (make_facts(("cat", "dog"), 200, right=right).judged for right in (0.9, 0.5))
+    assert better is not None
+    assert worse is not None
+    facts = make_facts(("cat", "dog"), judged=better, others=[replace(worse, name="val")])
+    said = text_of(run_page(facts, NO_PICTURES))
+    assert "so quote the test figures. Its own are lower here, so the two parts differ, by more than chance." in said
+    assert "flatter" not in said
+    said = text_of(run_page(replace(facts, judged=worse, others=[replace(better, name="val")]), NO_PICTURES))
+    assert "Validation chose the epoch and the temperature: its figures flatter." in said
 
 
 def _finding(name: str, count: int, images: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
+from sightline.settings import TuneSettings
 from sightline.tuning.objective import Objective, read_objectives
 from sightline.tuning.page import StudyFacts, study_page
 from sightline.tuning.pictures import draw_pictures, front_figure, history_figure, parallel_figure, steps_figure
+from sightline.tuning.pruner import ENDS
 from sightline.tuning.record import Trial, best_of, front_of
+from sightline.tuning.sampler import PROPOSES
 from sightline.tuning.space import Space, read_space
 
 SPACE = read_space(
@@ -99,6 +104,29 @@ def test_the_page_says_who_chose_and_who_judged(tmp_path: Path) -> None:
     assert "too little &lt;memory&gt;" in html
     assert "<memory>" not in html
     assert "No test part has judged yet" in study_page(facts([], {}))
+
+
+def test_shares_are_in_percent_and_figures_in_words() -> None:
+    html = study_page(facts([], {}))
+    assert "Trial 1 is the best: <strong>macro F1 on validation 70.0\N{NO-BREAK SPACE}%</strong>" in html
+    assert "val_macro_f1" not in html
+    titles = [one.title for one in read_objectives(["val_top5_accuracy", "val_ece", "val_log_loss", "seconds"], "auto")]
+    assert titles == ["top-5 accuracy on validation", "calibration error on validation", "log loss on validation", "training time"]
+    (axes,) = history_figure(trials(), ONE).axes
+    assert axes.yaxis.get_major_formatter()(0.65, 0) == "65"
+
+
+def test_a_tie_for_the_best_is_told() -> None:
+    equal = [Trial(k, k, "complete", (value,), {"train.lr": 0.1}) for k, value in enumerate((0.2, 0.5, 0.4, 0.5))]
+    html = study_page(replace(facts([], {}), trials=equal))
+    assert "2 trials tie for the best (1, 3), and the first of them, trial 1, was taken" in html
+    assert "Trial 1, the first of 2 that tie" in html
+
+
+def test_every_sampler_and_pruner_has_its_words() -> None:
+    for name, words in (("sampler", PROPOSES), ("pruner", ENDS)):
+        known = get_args(TuneSettings.model_fields[name].annotation)
+        assert set(words) == set(known) - {"auto"}
 
 
 @pytest.mark.parametrize("state", ["running", "waiting", "lost"])

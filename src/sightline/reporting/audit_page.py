@@ -75,7 +75,7 @@ def _lead(record: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Html
 def _summary(record: Mapping[str, Any]) -> Html:
     rows = [_summary_row(finding) for finding in record["findings"] if finding["count"]]
     clean = [finding["title"] for finding in record["findings"] if not finding["count"]]
-    names = (("Finding", None), ("Images", "number"), ("", None), ("What it is", None))
+    names = (("Finding", None), ("Images", "number"), ("What to do", None), ("What it is", None))
     head = tag("tr", [tag("th", text, scope="col", class_=kind) for text, kind in names])
     return join(
         [
@@ -83,12 +83,21 @@ def _summary(record: Mapping[str, Any]) -> Html:
             if rows
             else tag("p", "Nothing was found."),
             tag("p", f"Looked for and not found: {', '.join(clean)}.", class_="note") if clean else None,
+            tag("p", _SEVERITY, class_="note") if any(_graded(finding) for finding in record["findings"]) else None,
             _twins(record["twins"]),
             _unused(record),
             _parts(record),
             [tag("p", note, class_="told") for note in record.get("notes", ())],
         ]
     )
+
+
+_SEVERITY = "Severity, below, says how far an image goes in what was looked for: 0 is not at all, 1 as far as can be."
+
+
+def _graded(finding: Mapping[str, Any]) -> bool:
+    """Whether how severe it is says something."""
+    return bool(finding["count"]) and finding["level"] != "info"
 
 
 def _summary_row(finding: Mapping[str, Any]) -> Html:
@@ -135,7 +144,7 @@ def _parts(record: Mapping[str, Any]) -> Content:
 
 def _finding_section(finding: Mapping[str, Any], pictures: Pictures) -> Section:
     kind, words = level_of(finding)
-    worst = f" · severity up to {finding['severity']:.2f} of 1" if finding["level"] != "info" else ""
+    worst = f" · severity up to {finding['severity']:.2f} of 1" if _graded(finding) else ""
     head = [tag("p", tag("strong", words, class_=kind), f" · {count(finding['count'], 'image')}{worst}"), told(finding)]
     return Section(_anchor(finding), title_of(finding), join([*head, _evidence(finding, pictures)]))
 

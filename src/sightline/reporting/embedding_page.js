@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { data, make, percent } = window.sightline;
+  const { data, make, named, percent } = window.sightline;
   const root = document.querySelector(".map");
   const plane = data.embedding; // columns: path, label, predicted, confidence, x, y, picture; of classes: classes, colours, marks, short, anchors
   if (!root || !plane) return;
@@ -16,6 +16,8 @@
   const lower = plane.path.map((path) => path.toLowerCase());
   const lowerClass = plane.classes.map((name) => name.toLowerCase());
   const order = [...Array(n).keys()].sort((a, b) => wrong[a] - wrong[b]); // mistakes are drawn last, above the others
+
+  const FEW = 400; // images up to which names keep off the dots: among more there is no room, and a drawing must be quick
 
   const hidden = new Set();
   let zoom = 1;
@@ -171,6 +173,7 @@
 
   function labels(pen, width, height) {
     const boxes = [];
+    const dots = n > FEW ? [] : order.filter(shown).map((i) => [...place(i), radius(i), radius(i)]);
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     pen.lineJoin = "round";
@@ -180,30 +183,30 @@
       const text = lit === k ? plane.classes[k] : plane.short[k];
       pen.font = "650 13px system-ui, sans-serif";
       const half = [pen.measureText(text).width / 2 + 3, 9];
-      const spot = around(x0, y0, half, boxes);
-      if (!spot || x0 < 0 || y0 < 0 || x0 > width || y0 > height) continue;
-      const x = Math.min(Math.max(spot[0], half[0]), width - half[0]);
+      if (x0 < 0 || y0 < 0 || x0 > width || y0 > height) continue;
+      const spot = around(x0, y0, half, boxes, dots);
+      if (!spot) continue;
       pen.globalAlpha = 0.88;
       pen.lineWidth = 4;
       pen.strokeStyle = tones.card;
-      pen.strokeText(text, x, spot[1]);
+      pen.strokeText(text, ...spot);
       pen.globalAlpha = 1;
       pen.fillStyle = tones.ink;
-      pen.fillText(text, x, spot[1]);
+      pen.fillText(text, ...spot);
     }
   }
 
-  /** A place for a label of half this size that covers no other, near its point; null where there is none. */
-  function around(x, y, [w, h], boxes) {
-    for (let ring = 0; ring < 4; ring++)
-      for (let step = 0; step < (ring ? 8 : 1); step++) {
-        const angle = (step * Math.PI) / 4;
-        const [px, py] = [x + ring * 1.5 * h * Math.cos(angle), y + ring * 1.5 * h * Math.sin(angle)];
-        if (boxes.some(([a, b, c, d]) => Math.abs(a - px) < c + w && Math.abs(b - py) < d + h)) continue;
-        boxes.push([px, py, w, h]);
-        return [px, py];
-      }
-    return null;
+  /** A place for a label of half this size near its point: it covers no other label, and no dot where that can be; null: there is none. */
+  function around(x, y, [w, h], boxes, dots) {
+    const within = (at, half, size) => Math.min(Math.max(at, half), size - half);
+    const free = ([px, py], taken) => !taken.some(([a, b, c, d]) => Math.abs(a - px) < c + w && Math.abs(b - py) < d + h);
+    const places = [[x, y]];
+    for (let ring = 1; ring < 4; ring++)
+      for (let angle = 0; angle < 2 * Math.PI; angle += Math.PI / 4) places.push([x + ring * 1.5 * h * Math.cos(angle), y + ring * 1.5 * h * Math.sin(angle)]);
+    const open = places.map(([px, py]) => [within(px, w, canvas.clientWidth), within(py, h, canvas.clientHeight)]).filter((one) => free(one, boxes));
+    const found = open.find((one) => free(one, dots)) || open[0] || null;
+    if (found) boxes.push([...found, w, h]);
+    return found;
   }
 
   function ring(pen, i) {
@@ -231,7 +234,7 @@
     const words = wrong[i] ? "taken for " + called + ", " + percent(plane.confidence[i]) + " sure" : "recognised, " + percent(plane.confidence[i]) + " sure";
     card.replaceChildren(
       make("div", { class: "frame" }, picture),
-      make("p", { class: "map-truth" }, make("bdi", {}, truth)),
+      make("p", { class: "map-truth" }, named(truth)),
       make("p", { class: wrong[i] ? "wrong-ink" : "right-ink" }, words),
       make("p", { class: "path" }, make("bdi", {}, plane.path[i])),
     );

@@ -34,7 +34,8 @@ _MEANING = (
 _HELP = (
     "Point at an image to see it, click to keep it there. Click a class to hide it, with Shift to see it alone. "
     "By keyboard: in the plane the arrow keys go from image to image, + and - zoom, 0 shows the whole, Enter keeps the card, "
-    "Escape closes it; on a class, Enter hides it and o shows it alone. The wheel zooms once the plane was clicked, or with Ctrl."
+    "Escape closes it; on a class, Enter hides it and o shows it alone. The wheel zooms once the plane was clicked, or with Ctrl. "
+    "By touch: tap an image to see it and the ground beside it to close the card; two fingers zoom, and one moves the plane when zoomed in."
 )
 
 # The marks of evaluation.looks.MARKS, about a circle of radius 5 at (7, 7); embedding_page.js draws the same.
@@ -130,6 +131,7 @@ def _tools() -> Html:
         _toggle("wrong", "Mistakes only"),
         _toggle("pictures", "Pictures"),
         _toggle("names", "Names", True),
+        _zoom(),
         count,
         class_="controls",
     )
@@ -139,14 +141,19 @@ def _toggle(name: str, words: str, pressed: bool = False) -> Html:
     return tag("button", words, type="button", class_="button", data_map=name, aria_pressed="true" if pressed else "false")
 
 
-def _stage() -> Html:
-    canvas = tag("canvas", "", tabindex=0, role="application", aria_label="The images; the arrow keys go from one to the next")
-    zoom = [
+def _zoom() -> Html:
+    """Among the tools, not in the plane, where they would lie over images."""
+    buttons = [
         tag("button", words, type="button", class_="button", data_map=name, aria_label=label)
         for name, words, label in (("in", "+", "Zoom in"), ("out", "−", "Zoom out"), ("whole", "Whole", "Show the whole"))
     ]
+    return tag("span", buttons, class_="map-zoom")
+
+
+def _stage() -> Html:
+    canvas = tag("canvas", "", tabindex=0, role="application", aria_label="The images; the arrow keys go from one to the next")
     said = tag("p", "", class_="map-said unseen", aria_live="polite")
-    return tag("div", canvas, tag("div", zoom, class_="map-zoom"), tag("div", "", class_="map-card", hidden=True), said, class_="map-stage")
+    return tag("div", canvas, tag("div", "", class_="map-card", hidden=True), said, class_="map-stage")
 
 
 def _legend(embedding: Embedding) -> Html:

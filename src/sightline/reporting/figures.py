@@ -1,4 +1,4 @@
-"""How good the classifier is: the headline figures, calibration, prediction sets, and repeats, each with its interval."""
+"""How good the classifier is: the headline figures, the other parts that judged, and repeats, each figure with its interval."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from sightline.evaluation.baseline import baseline_sentence, most_frequent
 from sightline.evaluation.repeats import FEWEST_SEEDS
-from sightline.reporting.charts import interval, reliability
+from sightline.reporting.charts import interval
 from sightline.reporting.facts import Judged, RunFacts
 from sightline.reporting.html import Content, Html, join, tag
 from sightline.reporting.page import Section, more, scrolling
@@ -73,15 +73,15 @@ def _standing(facts: RunFacts, name: str) -> str:
     return "These images neither trained the classifier nor chose anything about it."
 
 
-def _kept(facts: RunFacts) -> str | None:
+def kept(facts: RunFacts) -> str | None:
     """Why the temperature was not chosen but kept at 1; None where it was chosen, or nobody knows."""
-    card = facts.card or {}
-    note: str | None = (card.get("about") or {}).get("temperature_note")
-    return note if note and card.get("temperature") == 1 else None
+    saved = facts.card or {}
+    note: str | None = (saved.get("about") or {}).get("temperature_note")
+    return note if note and saved.get("temperature") == 1 else None
 
 
 def _chosen_by_val(facts: RunFacts) -> str:
-    return "the epoch" if _kept(facts) else "the epoch and the temperature"
+    return "the epoch" if kept(facts) else "the epoch and the temperature"
 
 
 def _leak_sentence(metrics: Mapping[str, Any]) -> Content:
@@ -112,7 +112,7 @@ def _few_sentence(metrics: Mapping[str, Any]) -> Content:
 def figures_section(facts: RunFacts, judged: Judged) -> Section:
     """Cards with the main figures, the table of all, and the other parts that judged."""
     metrics = judged.metrics
-    cards = [_card(SHARES[name][0], metrics[name]) for name in _CARDS if name in metrics]
+    cards = [card(SHARES[name][0], metrics[name]) for name in _CARDS if name in metrics]
     views = metrics.get("views", 1)
     body = [
         tag("div", cards, class_="cards"),
@@ -124,7 +124,8 @@ def figures_section(facts: RunFacts, judged: Judged) -> Section:
     return Section("figures", "How good it is", join(body), "Figures")
 
 
-def _card(name: str, figure: Figure) -> Html:
+def card(name: str, figure: Figure) -> Html:
+    """A share, large, with its interval in words and as a band."""
     value = "–" if figure["value"] is None else f"{100 * figure['value']:.1f}"
     ends = share_ends(figure)
     shown = tag("p", value, tag("small", " %"), class_="value")
@@ -139,7 +140,7 @@ def _chosen(facts: RunFacts) -> str:
     parts = ["Ranges hold the true value 95 times in 100."]
     if facts.best is not None and facts.history:
         by = f" by {monitor.replace('_', ' ').replace('f1', 'F1')}" if monitor else ""
-        parts.append(f"Validation chose epoch {facts.best} of {len(facts.history)}{by}{'' if _kept(facts) else ', and the temperature'}.")
+        parts.append(f"Validation chose epoch {facts.best} of {len(facts.history)}{by}{'' if kept(facts) else ', and the temperature'}.")
     if facts.judged is not None and facts.judged.name == "folds":
         parts.append("That is of the run's own network; the networks of the folds chose each for itself.")
     if facts.judged is not None and facts.judged.name == "test":
@@ -165,20 +166,30 @@ def _table(metrics: Mapping[str, Any]) -> Html:
         *([f"The {rest['n']:,} without twins"] if len(columns) > 1 and rest else []),
         "What it is",
     ]
-    rows = [_figure_row(name, SHARES[name], columns, percent, share_ends) for name in SHARES if name in metrics]
-    rows += [_figure_row(name, LOSSES[name], columns, decimal, decimal_ends) for name in LOSSES if name in metrics]
+    named = dict(zip(heads[1:], columns, strict=False))
+    rows = [_figure_row(name, SHARES[name], named, percent, share_ends) for name in SHARES if name in metrics]
+    rows += [_figure_row(name, LOSSES[name], named, decimal, decimal_ends) for name in LOSSES if name in metrics]
     head = tag("tr", [tag("th", text, scope="col") for text in heads])
-    return scrolling("All figures", tag("table", tag("thead", head), tag("tbody", rows)))
+    return scrolling("All figures", tag("table", tag("thead", head), tag("tbody", rows), class_="stacked"))
 
 
 def _figure_row(
     name: str,
     words: tuple[str, str],
-    columns: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Mapping[str, Any]],
     form: Callable[[float | None], str],
     ends: Callable[[Figure], str],
 ) -> Html:
-    cells = [tag("td", form(column[name]["value"]), " ", tag("span", ends(column[name]), class_="ends")) for column in columns]
+    cells = [
+        tag(
+            "td",
+            form(column[name]["value"]),
+            " ",
+            tag("span", ends(column[name]), class_="ends"),
+            data_head=head if len(columns) > 1 else None,
+        )
+        for head, column in columns.items()
+    ]
     return tag("tr", tag("th", words[0], scope="row"), cells, tag("td", words[1], class_="note"))
 
 
@@ -191,15 +202,15 @@ def _others(facts: RunFacts) -> Content:
     )
     rows = []
     for other in facts.others:
-        cells = [tag("td", share(other.metrics[name]) if name in other.metrics else "–") for name in names]
-        row = [tag("th", part_name(other.name), scope="row"), tag("td", _judged_of_found(other.metrics), class_="number"), cells]
-        rows.append(tag("tr", row, tag("td", other.source or "this run", class_="note")))
-    note = f"Validation chose {_chosen_by_val(facts)}: its figures flatter."
+        cells = [tag("td", share(other.metrics[name]) if name in other.metrics else "–", data_head=SHARES[name][0]) for name in names]
+        images = tag("td", _judged_of_found(other.metrics), class_="number", data_head="Images")
+        source = tag("td", other.source or "this run", class_="note", data_head="Images from")
+        rows.append(tag("tr", tag("th", part_name(other.name), scope="row"), images, cells, source))
     return join(
         [
             tag("h3", "Other evaluations"),
-            scrolling("Other evaluations", tag("table", tag("thead", head), tag("tbody", rows))),
-            tag("p", note, class_="note") if any(other.name == "val" for other in facts.others) else None,
+            scrolling("Other evaluations", tag("table", tag("thead", head), tag("tbody", rows), class_="stacked")),
+            [tag("p", _of_validation(facts, other), class_="note") for other in facts.others if other.name == "val"],
         ]
     )
 
@@ -207,6 +218,19 @@ def _others(facts: RunFacts) -> Content:
 def _judged_of_found(metrics: Mapping[str, Any]) -> str:
     found = metrics.get("found", {}).get("images", metrics["n"])
     return f"{metrics['n']:,}" + (f" of {found:,}" if found != metrics["n"] else "")
+
+
+def _of_validation(facts: RunFacts, val: Judged) -> str:
+    """What its figures are worth: they flatter, and where they are lower all the same, the parts are not alike."""
+    chose = f"Validation chose {_chosen_by_val(facts)}"
+    judged = facts.judged
+    pairs = [(val.metrics.get(name), judged.metrics.get(name)) for name in ("accuracy", "macro_f1")] if judged is not None else []
+    known = [(own, other) for own, other in pairs if own and other and None not in (own["value"], other["value"])]
+    if judged is None or not any(own["value"] < other["value"] for own, other in known):
+        return f"{chose}: its figures flatter."
+    apart = any(own["high"] is not None and other["low"] is not None and own["high"] < other["low"] for own, other in known)
+    why = "so the two parts differ, by more than chance" if apart else "by chance, or because the two parts differ"
+    return f"{chose}, so quote the {part_name(judged.name)} figures. Its own are lower here, {why}."
 
 
 # ---- repeats -----------------------------------------------------------------------------------------------------------
@@ -250,120 +274,3 @@ def _folds(folds: Mapping[str, Any]) -> Html:
     words = f"Every one of {count(folds['n'], 'image')} was judged by {of}: "
     words += f"accuracy {share(folds['accuracy'])}, macro F1 {share(folds['macro_f1'])}."
     return join([tag("p", words), more("All figures over the folds", _table(folds))])
-
-
-# ---- calibration and sets ------------------------------------------------------------------------------------------------
-
-
-def calibration_section(facts: RunFacts, judged: Judged) -> Section:
-    """What the probabilities are worth."""
-    metrics = judged.metrics
-    temperature = (facts.card or {}).get("temperature")
-    note = ((facts.card or {}).get("about") or {}).get("temperature_note")
-    kept = _kept(facts)
-    words = ["Of the images that it is 80 % sure of, 80 % should be right. "]
-    if kept:
-        words.append("No temperature was fitted: it stays 1, which leaves the probabilities as they are. ")
-    elif temperature is not None:
-        words.append(f"The temperature {temperature:.3f}, chosen on validation, ")
-        words.append("sharpens" if temperature < 1 else "softens" if temperature > 1 else "leaves")
-        words.append(" the probabilities. " if temperature != 1 else " the probabilities as they are. ")
-    words.append(f"The calibration error is {share(metrics['ece'])}")
-    if "ece_uncalibrated" in metrics and not kept:
-        words.append(f"; without the temperature it would be {share(metrics['ece_uncalibrated'])}")
-    harm = metrics.get("calibration_note")
-    told = [tag("p", text, class_="told warning") for text in (f"{note[:1].upper()}{note[1:]}." if note else None, harm) if text]
-    body = [tag("p", *words, "."), told, _diagrams(metrics.get("reliability"), fitted=not kept)]
-    return Section("calibration", "Calibration", join(body))
-
-
-def _diagrams(found: Mapping[str, Any] | None, fitted: bool) -> Html:
-    if not found:
-        return tag("p", "This run was evaluated before reliability diagrams were kept; evaluate it again to see them.", class_="note")
-    shown = [("uncalibrated", "Before: uncalibrated"), ("calibrated", "After: calibrated")] if fitted else [("calibrated", "As they are")]
-    drawn = [reliability(found[key], title) for key, title in shown if found.get(key)]
-    caption = (
-        "Bars: the share that is right among images of like confidence. On the dashed line both agree; larger dots stand for more images."
-    )
-    return join([tag("div", drawn, class_="drawings"), tag("p", caption, class_="note"), _bins(found)])
-
-
-def _bins(found: Mapping[str, Any]) -> Html:
-    head = tag("tr", [tag("th", text, scope="col") for text in ("Confidence, %", "Images", "Mean confidence", "Right")])
-    rows = [
-        tag(
-            "tr",
-            tag("th", f"{100 * bin_['low']:.0f} to {100 * bin_['high']:.0f}", scope="row"),
-            tag("td", f"{bin_['n']:,}", class_="number"),
-            tag("td", percent(bin_["confidence"]), class_="number"),
-            tag("td", percent(bin_["accuracy"]), class_="number"),
-        )
-        for bin_ in found.get("calibrated", [])
-        if bin_["n"]
-    ]
-    return more("The bins as a table", scrolling("Bins of the reliability diagram", tag("table", tag("thead", head), tag("tbody", rows))))
-
-
-def sets_section(judged: Judged) -> Section | None:
-    """Prediction sets and what they cover; None where there are none."""
-    sets = judged.metrics.get("prediction_sets")
-    if not sets:
-        return None
-    level = 100 * sets["level"]
-    words = f"Where one answer is not enough, a set of classes is given that holds the true one at least {level:.0f} times in 100. "
-    method = str(sets.get("method", "")).upper()
-    body = [
-        tag("p", words, f"Its thresholds were chosen on validation (split conformal, {method})." if method else None),
-        tag("div", _card("Sets that hold the true class", sets["coverage"]), _size_card(sets["mean_size"]), class_="cards"),
-        tag("p", _met(sets), class_="note"),
-        tag("p", f"{str(sets['note'])[:1].upper()}{str(sets['note'])[1:]}.", class_="note") if sets.get("note") else None,
-        _class_coverage(judged.metrics, sets),
-    ]
-    return Section("sets", "Prediction sets", join(body))
-
-
-def _size_card(figure: Figure) -> Html:
-    ends = "" if figure["low"] is None or figure["high"] is None else f"{figure['low']:.2f} to {figure['high']:.2f}"
-    value = "–" if figure["value"] is None else f"{figure['value']:.2f}"
-    return tag(
-        "div",
-        tag("p", "Classes in a set, mean", class_="label"),
-        tag("p", value, class_="value"),
-        tag("p", ends, class_="range"),
-        class_="card",
-    )
-
-
-def _met(sets: Mapping[str, Any]) -> str:
-    """Whether the promise was kept on these images, as far as they can tell."""
-    value, low, high, level = sets["coverage"]["value"], sets["coverage"]["low"], sets["coverage"]["high"], sets["level"]
-    empty = f" {count(sets['empty'], 'set is', 'sets are')} empty." if sets.get("empty") else ""
-    if value is None or low is None or high is None:
-        return empty.strip()
-    if low <= level <= high:
-        return f"The promise of {100 * level:.0f} % lies inside the interval: these images do not speak against it.{empty}"
-    if low > level:
-        return f"The sets hold the true class more often than promised, at the cost of being larger than they need be.{empty}"
-    return f"The sets hold the true class less often than promised: these images differ from those of validation.{empty}"
-
-
-def _class_coverage(metrics: Mapping[str, Any], sets: Mapping[str, Any]) -> Content:
-    values = sets.get("per_class")
-    if not values:
-        return None
-    head = tag("tr", [_sort_head("Class", False), _sort_head("Judged", True), _sort_head("Sets that hold the true class, %", True)])
-    rows = []
-    for row, figure in zip(metrics["per_class"], values, strict=False):
-        value = figure.get("value") if isinstance(figure, Mapping) else figure
-        cell: Content = "–" if value is None else f"{100 * value:.1f} "
-        if isinstance(figure, Mapping) and value is not None and figure.get("low") is not None:
-            cell = [cell, tag("span", share_ends(figure), class_="ends"), interval(figure)]
-        name = tag("th", tag("bdi", row["name"], class_="name"), scope="row")
-        support = tag("td", f"{row['support']:,}", class_="number", data_v=row["support"])
-        rows.append(tag("tr", name, support, tag("td", cell, class_="number", data_v="" if value is None else f"{value:.6f}")))
-    table = tag("table", tag("thead", head), tag("tbody", rows), class_="sortable")
-    return more("Each class", scrolling("Coverage of each class", table))
-
-
-def _sort_head(text: str, numeric: bool) -> Html:
-    return tag("th", tag("button", text, type="button"), scope="col", aria_sort="none", class_="number" if numeric else None)

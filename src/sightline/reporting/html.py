@@ -16,7 +16,7 @@ from typing import TypeAlias
 Attribute: TypeAlias = "str | int | float | bool | None"
 Content: TypeAlias = "str | int | float | Iterable[Content] | None"
 
-_VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
+_VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "wbr"})
 
 
 class Html(str):

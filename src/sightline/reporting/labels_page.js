@@ -120,7 +120,7 @@
     return image;
   }
 
-  const named = (number) => make("bdi", "", classes[number]);
+  const named = (number) => window.sightline.named(classes[number]);
   const percent = (chance) => (chance > 0 && chance < 0.005 ? "<1 %" : Math.round(100 * chance) + " %");
   const say = (words) => (at("said").textContent = words);
 
@@ -134,12 +134,14 @@
     if (!suspect) return;
     const decision = decided.get(suspect.path);
     at("warning").hidden = suspect.split !== "test";
-    at("place").textContent = place + 1 + " of " + rows.length + " · " + suspect.split + " · score " + suspect.score.toFixed(3);
+    at("place").textContent = place + 1 + " of " + rows.length + " · " + suspect.split + " · score " + suspect.score.toFixed(3) + " of 1";
     at("picture").replaceChildren(picture(suspect, "suspect, labelled " + classes[suspect.label]));
     at("path").replaceChildren(make("bdi", "", suspect.path));
     at("label").replaceChildren(named(suspect.label));
     at("likely").replaceChildren(named(suspect.likely));
     at("relabel").firstElementChild.replaceChildren("Relabel to ", named(suspect.likely));
+    at("relabel").title = "Relabel to " + classes[suspect.likely];
+    at("relabel").ariaLabel = at("relabel").title;
     drawDecision(decision);
     at("top").replaceChildren(...suspect.top.map(([number, chance], i) => choice(suspect, number, chance, i + 1)));
     for (const which of ["label", "likely"]) drawShelf(which, suspect[which]);
@@ -165,7 +167,7 @@
     line.replaceChildren("Undecided");
     if (decision && decision.action === "keep") line.replaceChildren("Kept");
     if (decision && decision.action === "drop") line.replaceChildren("Dropped");
-    if (decision && decision.action === "relabel") line.replaceChildren("Relabelled to ", make("bdi", "", decision.label));
+    if (decision && decision.action === "relabel") line.replaceChildren("Relabelled to ", window.sightline.named(decision.label));
   }
 
   function choice(suspect, number, chance, key) {

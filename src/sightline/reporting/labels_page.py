@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from sightline.reporting.html import Html, join, tag
-from sightline.reporting.page import Section, more, page
+from sightline.reporting.page import Section, coded, more, page
 from sightline.reporting.pictures import Pictures
 
 KEYS = (
@@ -211,18 +211,20 @@ def _verdict() -> Html:
 
 
 _BUTTONS = (
-    ("keep", "Keep", "k"),
-    ("relabel", "Relabel", "r"),
-    ("other", "Other class", "c"),
-    ("drop", "Drop", "d"),
-    ("previous", "Previous", "p"),
-    ("next", "Next", "n"),
-    ("undo", "Undo", "u"),
+    ("keep", "Keep", "Keep", "k"),
+    ("relabel", "Relabel", "Relabel", "r"),
+    ("other", "Other class", "Other", "c"),
+    ("drop", "Drop", "Drop", "d"),
+    ("previous", "Previous", "‹", "p"),
+    ("next", "Next", "›", "n"),
+    ("undo", "Undo", "↶", "u"),
 )
 
 
-def _button(name: str, words: str, key: str) -> Html:
-    return tag("button", tag("span", words), " ", tag("kbd", key), type="button", id=f"labels-{name}", class_=f"button labels-{name}")
+def _button(name: str, words: str, short: str, key: str) -> Html:
+    """A button; on a phone, where all must fit one row, with its short name."""
+    shown = [tag("span", words, class_="labels-long"), tag("span", short, class_="labels-short", aria_hidden="true"), " ", tag("kbd", key)]
+    return tag("button", shown, type="button", id=f"labels-{name}", class_=f"button labels-{name}", title=words, aria_label=words)
 
 
 def _shelf(which: str) -> Html:
@@ -237,12 +239,13 @@ def _about(notes: Sequence[str]) -> Html:
     keys = tag("dl", *(join([tag("dt", tag("kbd", key)), tag("dd", what)]) for key, what in KEYS), class_="labels-keys")
     return join(
         [
-            tag("p", *(f"{note} " for note in notes)) if notes else "",
+            tag("p", *([coded(note), " "] for note in notes)) if notes else "",
             tag(
                 "p",
                 "Networks that were not trained on these pictures judged their labels. As many are listed as there are pictures of which "
                 "a network is as sure that they are of another class as it usually is of that class's own (confident learning, Northcutt "
-                "2021): those whose label is least probable, the worst first.",
+                "2021): those whose label is least probable, the worst first. The score is one minus the probability of the label: "
+                "at 1 the network rules it out.",
             ),
             tag(
                 "p",

@@ -1,8 +1,7 @@
-"""How the run was made: images found and used, the audit, the split, the training, settings, ledger, and how to repeat it."""
+"""How the run was made: images found and used, the audit, the split, the training, and where the network looked."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +9,12 @@ import polars as pl
 
 from sightline.data.groups import twin_counts, twins_sentence
 from sightline.reporting.charts import number, training_curves
-from sightline.reporting.facts import HeatMap, RunFacts, SettingRow
+from sightline.reporting.facts import HeatMap, RunFacts
 from sightline.reporting.findings import level_of, pairs_and_singles, passed_over, sheet, single, sum_of, title_of, told
 from sightline.reporting.html import Content, Html, join, tag
-from sightline.reporting.page import Section, more, name_of, scrolling
+from sightline.reporting.page import Section, coded, more, name_of, scrolling
 from sightline.reporting.pictures import Pictures, gallery
-from sightline.reporting.words import NONE, count, duration, moment, part_name, percent
+from sightline.reporting.words import NONE, count, duration, part_name, percent
 
 PARTS = {"train": "var(--right)", "val": "var(--good)", "test": "var(--phase)"}
 AUDIT_PICTURES = 12  # a finding
@@ -169,11 +168,8 @@ def audit_paths(audit: Mapping[str, Any]) -> list[str]:
 
 
 def _part_note(shown: int, of: int) -> Content:
-    return (
-        tag("p", f"{shown:,} of {of:,} shown, the worst first; `sightline audit --out` has more.", class_="note")
-        if 0 < shown < of
-        else None
-    )
+    words = coded(f"{shown:,} of {of:,} shown, the worst first; `sightline audit --out` has more.")
+    return tag("p", words, class_="note") if 0 < shown < of else None
 
 
 # ---- training ------------------------------------------------------------------------------------------------------------
@@ -240,108 +236,3 @@ def _heat_tile(heat: HeatMap, number_: int) -> Html:
     return tag(
         "figure", tag("div", image, class_="frame"), caption, class_=f"tile strip {'right' if right else 'wrong'}", data_path=heat.path
     )
-
-
-# ---- settings, ledger, repeating -----------------------------------------------------------------------------------------
-
-
-def settings_section(facts: RunFacts) -> Section:
-    """What was given, what was settled, and what happened."""
-    given = [row for row in facts.settings if row.given]
-    rest = [row for row in facts.settings if not row.given]
-    body = [
-        tag("h3", "Given") if given else tag("p", "Every setting was left as it is by default."),
-        _settings_table(given) if given else None,
-        more(f"All other settings, as they were settled ({len(rest)})", _settings_table(rest)) if rest else None,
-        tag("h3", "What happened"),
-        _ledger(facts.events),
-    ]
-    return Section("settings", "Settings and ledger", join(body), "Settings")
-
-
-def _settings_table(rows: Sequence[SettingRow]) -> Html:
-    head = tag("tr", [tag("th", text, scope="col") for text in ("Setting", "Value", "What it is")])
-    body = [
-        tag("tr", tag("th", tag("code", row.name), scope="row"), tag("td", tag("code", row.value)), tag("td", row.meaning, class_="note"))
-        for row in rows
-    ]
-    return scrolling("Settings", tag("table", tag("thead", head), tag("tbody", body), class_="facts-table"))
-
-
-def _ledger(events: Sequence[Mapping[str, Any]]) -> Html:
-    rows = [
-        tag(
-            "tr",
-            tag("td", moment(str(event.get("time", ""))), class_="ends"),
-            tag("th", event.get("event"), scope="row"),
-            tag("td", _facts(event)),
-        )
-        for event in events
-    ]
-    head = tag("tr", [tag("th", text, scope="col") for text in ("When", "What", "")])
-    return scrolling("Ledger", tag("table", tag("thead", head), tag("tbody", rows), class_="facts-table"))
-
-
-def _facts(event: Mapping[str, Any]) -> str:
-    told = {key: value for key, value in event.items() if key not in ("time", "event") and value not in (None, {}, [], "")}
-    return "; ".join(f"{key.replace('_', ' ')}: {_value(value)}" for key, value in told.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_value(one)}" for key, one in value.items())
-    if isinstance(value, (list, tuple)):
-        shown = ", ".join(_value(one) for one in value[:5])
-        return shown + (f" and {len(value) - 5:,} more" if len(value) > 5 else "")
-    return (
-        f"{value:.4g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int) and not isinstance(value, bool)
-        else str(value)
-    )
-
-
-def reproduce_section(facts: RunFacts, lacking: Content = None) -> Section:
-    """What it takes to have this run again; and what could be added to the report."""
-    environment = facts.environment or {}
-    seeds = {row.name: row.value for row in facts.settings if row.name in ("train.seed", "split.seed")}
-    device = environment.get("device") or {}
-    items: list[tuple[str, Content]] = [
-        ("The command it was", tag("code", _command(environment.get("command")))),
-        ("Seeds", ", ".join(f"{name}={value}" for name, value in seeds.items())),
-        ("Device", _device(device, environment)),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in _versions(environment).items())),
-        ("Git commit", environment.get("git")),
-        ("Digest of the weights", tag("code", (facts.card or {}).get("digest")) if facts.card else None),
-        ("Run folder", tag("code", facts.place)),
-    ]
-    listed = [[tag("dt", name), tag("dd", value)] for name, value in items if value]
-    again = f"sightline train {shlex.quote(facts.source)} -c {shlex.quote(facts.place + '/config.yaml')}"
-    words = "The same settings, seed, images, machine and number of threads give the same weights, bit for bit; others differ by rounding."
-    return Section(
-        "reproduce",
-        "Reproduce this",
-        join([tag("pre", tag("code", again)), tag("p", words), tag("dl", listed, class_="facts"), lacking]),
-        "Reproduce",
-    )
-
-
-def _command(command: Sequence[str] | None) -> str:
-    if not command:
-        return NONE
-    name = "sightline" if "sightline" in command[0] else command[0]
-    return shlex.join([name, *command[1:]])
-
-
-def _device(device: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    if not device:
-        return ""
-    what = environment.get("gpu") or environment.get("processor") or ""
-    threads = count(int(device.get("threads") or 1), "thread")
-    return "; ".join(filter(None, [f"{device.get('name')}, {device.get('precision')}, {threads}", what, environment.get("platform")]))
-
-
-def _versions(environment: Mapping[str, Any]) -> dict[str, Any]:
-    packages = {name: version for name, version in (environment.get("packages") or {}).items() if version}
-    return ({"Python": environment["python"]} if environment.get("python") else {}) | packages

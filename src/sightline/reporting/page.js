@@ -38,6 +38,9 @@
     return make("figure", { class: ("tile " + kind).trim(), "data-path": path }, make("div", { class: "frame" }, shown), caption);
   }
 
+  /** A name from a stranger, as page.py's `name_of` makes it. */
+  const named = (name) => make("bdi", { class: "name" }, ...name.split(/(?<=_)/).flatMap((part) => [part, make("wbr")]));
+
   /** Puts elements in the place of what an element holds, and gives its pictures their bytes. */
   function fill(element, children) {
     element.replaceChildren(...children);
@@ -46,7 +49,11 @@
 
   const percent = (share) => (100 * share).toFixed(1) + "\u00a0%";
 
-  window.sightline = { data, make, tile, fill, picture, percent };
+  window.sightline = { data, make, named, tile, fill, picture, percent };
+
+  // A box that has more to the side says so; it is asked anew when its size changes, as when a <details> opens.
+  const wide = new ResizeObserver((changed) => changed.forEach(({ target }) => target.classList.toggle("over", target.scrollWidth > target.clientWidth + 1)));
+  $$(".scroll").forEach((box) => wide.observe(box));
 
   // ---- tables that sort ----
 
@@ -229,6 +236,7 @@
     $("[data-zoom='out']").addEventListener("click", () => step(false));
     $("[data-zoom='fit']").addEventListener("click", () => fit(4));
     fit(9);
+    $("[data-zoom]").parentElement.hidden = size >= 34; // where there are few classes, nothing is gained by them
 
     // It opens with the largest confusion, so that one sees what a click does.
     const cells = rows.flat().filter((cell) => cell.classList.contains("miss"));

@@ -11,8 +11,8 @@ digest: even a name that got past the escaping could do nothing. `page.css` has 
     <table class="sortable">                        <th><button>..</button></th> sorts by the cells' data-v, else their text
     <table class="matrix">, <... class="cell-panel">  the confusion matrix and the images of its cell (see confusions.py)
 
-A page of another room gives a `script` of its own; it finds `window.sightline = {data, tile, picture, say}`. It gives up what does
-not work without JavaScript: pictures, sorting and the matrix; all text and figures are there without it.
+A page of another room gives a `script` of its own; it finds `window.sightline`, see page.js. It gives up what does not work without
+JavaScript: pictures, sorting and the matrix; all text and figures are there without it.
 """
 
 from __future__ import annotations
@@ -99,8 +99,14 @@ def more(summary: Content, *inside: Content, opened: bool = False, **attributes:
 
 
 def name_of(what: str) -> Html:
-    """A name from a stranger, kept apart from the direction of the text around it."""
-    return tag("bdi", what, class_="name")
+    """A name from a stranger, kept apart from the direction of the text around it; it may be broken after an underscore."""
+    first, *others = what.split("_")
+    return tag("bdi", first, [["_", tag("wbr"), part] for part in others], class_="name")
+
+
+def coded(sentence: str) -> Html:
+    """A sentence in which what stands between backticks is code."""
+    return join(tag("code", part) if k % 2 else part for k, part in enumerate(sentence.split("`")))
 
 
 def _section(section: Section) -> Html:

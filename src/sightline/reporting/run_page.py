@@ -16,19 +16,19 @@ from sightline.reporting.classes import classes_section, weak_section
 from sightline.reporting.confusions import matrix_data, matrix_section
 from sightline.reporting.embedding_page import embedding_data, embedding_script, embedding_section
 from sightline.reporting.facts import RunFacts, chosen
-from sightline.reporting.figures import calibration_section, figures_section, headline, repeats_section, sets_section
+from sightline.reporting.figures import figures_section, headline, repeats_section
 from sightline.reporting.html import Html, join, tag
 from sightline.reporting.made import (
     audit_paths,
     audit_section,
     data_section,
     heat_section,
-    reproduce_section,
-    settings_section,
     training_section,
 )
 from sightline.reporting.page import Section, page
 from sightline.reporting.pictures import Pictures
+from sightline.reporting.probabilities import calibration_section, sets_section
+from sightline.reporting.settled import reproduce_section, settings_section
 from sightline.reporting.words import count, part_name
 
 

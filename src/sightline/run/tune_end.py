@@ -27,8 +27,9 @@ from sightline.run.train import resume
 from sightline.run.trial import Bench
 from sightline.run.tune_order import Order
 from sightline.run.tune_result import TuneResult
-from sightline.tuning.pruner import choose_pruner
+from sightline.tuning.pruner import ENDS, choose_pruner
 from sightline.tuning.record import Trial, best_of, front_of, write_csv
+from sightline.tuning.sampler import PROPOSES
 from sightline.tuning.search import Search
 
 
@@ -95,9 +96,8 @@ def _searched_by(order: Order) -> str:
     """A sentence for the page."""
     pruner = choose_pruner(order.tune, order.objectives)
     judged = f"the mean of {order.tune.folds} folds of train and validation" if order.tune.folds else "validation"
-    figures = " and ".join(f"{one.name} ({one.direction})" for one in order.objectives)
-    ended = "no trial was ended early" if pruner == "none" else f"trials that promised little were ended early ({pruner})"
-    return f"{order.tune.sampler} proposed the trials, by {figures} on {judged}; {ended}."
+    figures = " and ".join(f"{one.name} ({'larger' if one.larger else 'smaller'} is better)" for one in order.objectives)
+    return f"{PROPOSES[order.tune.sampler]}. They were compared by {figures}, of {judged}. {ENDS[pruner]}."
 
 
 @contextlib.contextmanager

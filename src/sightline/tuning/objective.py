@@ -49,6 +49,23 @@ class Objective:
         """As Optuna calls it."""
         return "maximize" if self.larger else "minimize"
 
+    @property
+    def title(self) -> str:
+        """In words, as in "macro F1 on validation"."""
+        plain = (
+            self.name.removeprefix("val_")
+            .replace("_", " ")
+            .replace("f1", "F1")
+            .replace("top5", "top-5")
+            .replace("ece", "calibration error")
+        )
+        return f"{plain} on validation" if self.name.startswith("val_") else {"seconds": "training time"}.get(plain, plain)
+
+    @property
+    def share(self) -> bool:
+        """Whether it lies between 0 and 1, and is written in percent."""
+        return self.name.startswith("val_") and self.name not in ("val_loss", "val_log_loss", "val_brier")
+
     def better(self, a: float, b: float) -> bool:
         """Whether a is better than b."""
         return a > b if self.larger else a < b

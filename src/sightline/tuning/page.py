@@ -17,7 +17,7 @@ from typing import Any
 from sightline.config import show
 from sightline.reporting.html import Content, Html, join, tag
 from sightline.reporting.page import Section, more, name_of, page, scrolling
-from sightline.reporting.words import NONE, count, duration, percent, share_ends
+from sightline.reporting.words import NONE, count, duration, listing, percent, share_ends
 from sightline.tuning.objective import Objective
 from sightline.tuning.record import Trial, best_of, finished, front_of
 from sightline.tuning.space import Space
@@ -77,9 +77,29 @@ def _lead(facts: StudyFacts) -> Html:
     best = best_of(facts.trials, facts.objectives)
     said: list[Content] = [f"{_tally(facts.trials)} "]
     if best is not None and best.values is not None:
-        figures = [f"{one.name} {value:.4g}" for one, value in zip(facts.objectives, best.values, strict=True)]
-        said += [f"Trial {best.number} is the best by {facts.objectives[0].name}: ", tag("strong", ", ".join(figures)), "."]
+        figures = [f"{one.title} {_figure(one, value)}" for one, value in zip(facts.objectives, best.values, strict=True)]
+        said += [_who_is_best(facts, best), tag("strong", ", ".join(figures)), "."]
     return join([tag("p", said, class_="lead"), _judged(facts), [tag("p", note, class_="told") for note in facts.notes]])
+
+
+def _tied(facts: StudyFacts, best: Trial) -> list[Trial]:
+    """The complete trials with the very figures of the best, itself among them."""
+    return [trial for trial in finished(facts.trials) if trial.values == best.values]
+
+
+def _who_is_best(facts: StudyFacts, best: Trial) -> str:
+    tied = _tied(facts, best)
+    if len(tied) == 1:
+        return f"Trial {best.number} is the best: "
+    numbers = listing([str(trial.number) for trial in tied])
+    return f"{len(tied)} trials tie for the best ({numbers}), and the first of them, trial {best.number}, was taken: "
+
+
+def _figure(objective: Objective, value: float) -> str:
+    """A figure as other pages write it."""
+    if objective.share:
+        return percent(value)
+    return duration(value) if objective.name == "seconds" else f"{value:,.0f}" if objective.name == "parameters" else f"{value:.4g}"
 
 
 def _tally(trials: Sequence[Trial]) -> str:
@@ -110,15 +130,20 @@ def _best_section(facts: StudyFacts) -> Section:
     body: list[Content] = [_chosen_table(facts, shown or [best])]
     body += [_seeds(facts), tag("p", "As a recipe, for ", tag("code", "sightline train FOLDER -c RECIPE.yaml"), ":")]
     body.append(tag("pre", facts.recipe.strip()))
-    title = f"{count(len(shown), 'trial')} that no other one beats" if shown else f"Trial {best.number}, the best"
+    title = f"{count(len(shown), 'trial')} that no other one beats" if shown else f"Trial {best.number}, {_rank(facts, best)}"
     return Section("best", title, join(body), "The best")
+
+
+def _rank(facts: StudyFacts, best: Trial) -> str:
+    tied = len(_tied(facts, best))
+    return "the best" if tied == 1 else f"the first of {tied} that tie"
 
 
 def _chosen_table(facts: StudyFacts, shown: Sequence[Trial]) -> Html:
     """A column a trial: its figures, then its settings."""
     head = tag("tr", tag("th", "", scope="col"), [tag("th", f"trial {trial.number}", scope="col", class_="number") for trial in shown])
     rows = [
-        tag("tr", tag("th", one.name, scope="row"), [tag("td", f"{(trial.values or ())[k]:.4g}", class_="number") for trial in shown])
+        tag("tr", tag("th", one.title, scope="row"), [tag("td", _figure(one, (trial.values or ())[k]), class_="number") for trial in shown])
         for k, one in enumerate(facts.objectives)
     ]
     for path in facts.space.names:
@@ -181,17 +206,15 @@ def _picture_sections(facts: StudyFacts) -> list[Section]:
 
 def _image(path: Path, title: str) -> Html:
     code = base64.b64encode(path.read_bytes()).decode("ascii")
-    drawn = tag(
-        "img", src=f"data:image/png;base64,{code}", alt=f"{title}; the table of trials has its numbers", style="max-width:100%;height:auto"
-    )
-    return tag("figure", drawn, class_="drawing")
+    drawn = tag("img", src=f"data:image/png;base64,{code}", alt=f"{title}; the table of trials has its numbers")
+    return tag("figure", scrolling(title, drawn), class_="drawing plot")
 
 
 # ---- trials --------------------------------------------------------------------------------------------------------------
 
 
 def _trials_section(facts: StudyFacts) -> Section:
-    names = [*(one.name for one in facts.objectives), "epochs", "time", *facts.space.names, "why"]
+    names = [*(one.title for one in facts.objectives), "epochs", "time", *facts.space.names, "why"]
     head = tag("tr", [tag("th", tag("button", text), scope="col") for text in ("trial", "state", *names)])
     rows = [_row(trial, facts) for trial in facts.trials]
     table = tag("table", tag("thead", head), tag("tbody", rows), class_="sortable")
@@ -208,9 +231,10 @@ def _trials_section(facts: StudyFacts) -> Section:
 
 def _row(trial: Trial, facts: StudyFacts) -> Html:
     cells = [tag("th", trial.number, scope="row"), tag("td", trial.state)]
-    for k, _ in enumerate(facts.objectives):
-        known = trial.values is not None and k < len(trial.values) and trial.state in ("complete", "pruned")
-        cells.append(tag("td", f"{(trial.values or ())[k]:.4g}" if known else "", class_="number"))
+    values = (trial.values or ()) if trial.state in ("complete", "pruned") else ()
+    for k, one in enumerate(facts.objectives):
+        known = k < len(values)
+        cells.append(tag("td", _figure(one, values[k]) if known else "", class_="number", data_v=values[k] if known else ""))
     cells.append(tag("td", trial.facts.get("epochs", max(trial.steps, default="")), class_="number"))
     seconds = float(trial.facts.get("seconds", 0))
     cells.append(tag("td", duration(seconds) if seconds else "", class_="number", data_v=seconds))

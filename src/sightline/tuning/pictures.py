@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from sightline.config import show
 from sightline.evaluation.drawing import BLUE, DPI, GREEN, GREY, INK, LINE, ORANGE, PEN, axes_at, save
@@ -93,8 +94,18 @@ def _value(trial: Trial, k: int = 0) -> float:
     return float("nan")
 
 
+def _named(objective: Objective) -> str:
+    """With its unit."""
+    return f"{objective.title}, %" if objective.share else objective.title
+
+
 def _words(objective: Objective) -> str:
-    return f"{objective.name}, {'larger' if objective.larger else 'smaller'} is better"
+    return f"{_named(objective)}: {'larger' if objective.larger else 'smaller'} is better"
+
+
+def _in_percent(axis: Axis, objective: Objective) -> None:
+    if objective.share:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
 
 
 # ---- pictures ----------------------------------------------------------------------------------------------------------
@@ -122,6 +133,7 @@ def history_figure(trials: Sequence[Trial], objectives: Sequence[Objective]) -> 
             bottom = np.nanmin([*values, *(_value(trial) for trial in pruned if k == 0)])
             axes.scatter(failed, [bottom] * len(failed), s=18, marker="v", color=GREY, label="failed", zorder=3, clip_on=False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _in_percent(axes.yaxis, one)
         _keys(axes)
     return figure
 
@@ -134,7 +146,7 @@ def importance_figure(importances: dict[str, float], objective: Objective) -> Fi
     figure = Figure((_WIDTH, height + 0.85), dpi=DPI)
     axes = axes_at(figure, left, 0.4, _WIDTH - left - 0.55, height)
     _plain(axes)
-    _titled(axes, f"share in how trials differ by {objective.name}, %")
+    _titled(axes, f"share in how trials differ by {objective.title}, %")
     places = np.arange(len(names))[::-1]
     shares = [100 * importances[name] for name in names]
     axes.barh(places, shares, color=BLUE, height=0.62)
@@ -161,7 +173,8 @@ def slices_figure(trials: Sequence[Trial], objectives: Sequence[Objective], spac
         below = min(1.0, longest) + 0.28
         axes = axes_at(figure, 0.6 + column * wide, (rows - 1 - row) * high + below, wide - 0.25, high - below - 0.32)
         _slice(axes, trials, dimension, best)
-        _titled(axes, dimension.path, "", one.name if column == 0 else "")
+        _titled(axes, dimension.path, "", _named(one) if column == 0 else "")
+        _in_percent(axes.yaxis, one)
         if column:
             axes.yaxis.set_major_formatter(NullFormatter())
         axes.set_ylim(*_limits([_value(trial) for trial in trials]))
@@ -231,15 +244,15 @@ def parallel_figure(trials: Sequence[Trial], objectives: Sequence[Objective], sp
         axes.plot([*places, len(names)], [*heights, end], **strong)
     for k, dimension in enumerate(space):
         _upright(axes, k, *_ends(dimension))
-    _upright(axes, len(names), f"{low:.4g}", f"{high:.4g}")
+    _upright(axes, len(names), *(f"{100 * end:.4g}" if one.share else f"{end:.4g}" for end in (low, high)))
     axes.set_xlim(-0.15, len(names) + 0.3)
     axes.set_ylim(-0.06, 1.06)
-    axes.set_xticks(range(len(names) + 1), [*names, one.name], rotation=22, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(names) + 1), [*names, _named(one)], rotation=22, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", labelsize=7.5, length=0, pad=12)
     axes.set_yticks([])
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.set_title(f"{len(done)} complete trials; green is the best, darker is better", loc="left", pad=14, **PEN.style(9))
+    axes.set_title(f"{len(done)} complete trials; green is the best, the fainter the worse", loc="left", pad=14, **PEN.style(9))
     return figure
 
 
@@ -278,7 +291,7 @@ def steps_figure(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Fi
     figure = Figure((_WIDTH, 3.0), dpi=DPI)
     axes = axes_at(figure, 0.65, 0.45, _WIDTH - 0.85, 2.2)
     _plain(axes)
-    _titled(axes, f"{objectives[0].name} over the epochs", "epoch")
+    _titled(axes, f"{_named(objectives[0])}, over the epochs", "epoch")
     best = best_of(trials, objectives)
     for trial in (one for one in trials if one.steps and one.state != "lost"):
         pruned = trial.state == "pruned"
@@ -291,6 +304,7 @@ def steps_figure(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Fi
     for colour, label, marker in ((GREEN, "best", ""), (BLUE, "complete", ""), (ORANGE, "pruned", "x")):
         axes.plot([], [], color=colour, label=label, marker=marker, markersize=4)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _in_percent(axes.yaxis, objectives[0])
     _keys(axes)
     return figure
 
@@ -304,7 +318,9 @@ def front_figure(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Fi
     for k, one in enumerate(objectives[1:], 1):
         axes = axes_at(figure, 0.65, 0.5 + 3.1 * (count - k), _WIDTH - 0.85, 2.25)
         _plain(axes)
-        _titled(axes, f"trials by {objectives[0].name} and {one.name}", _words(one), objectives[0].name)
+        _titled(axes, f"trials by {objectives[0].title} and {one.title}", _words(one), _named(objectives[0]))
+        _in_percent(axes.yaxis, objectives[0])
+        _in_percent(axes.xaxis, one)
         rest = [trial for trial in done if trial.number not in front]
         axes.scatter([_value(t, k) for t in rest], [_value(t) for t in rest], s=16, color=BLUE, alpha=0.7, label="beaten by another")
         best = sorted((t for t in done if t.number in front), key=lambda trial: _value(trial, k))

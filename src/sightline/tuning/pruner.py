@@ -24,6 +24,17 @@ FIRST = 5
 """So many finished trials come before median and percentile end any."""
 
 
+ENDS = {
+    "none": "No trial was ended early",
+    "median": "The median pruner ends a trial that is worse, at an epoch, than the median of the trials before it",
+    "percentile": "The percentile pruner ends a trial that is not, at an epoch, among the best of the trials before it",
+    "halving": "Successive halving lets the best third of the trials go on from each of a few epochs",
+    "hyperband": "Hyperband lets the best third of the trials go on from each of a few epochs, sooner in some rounds than in others",
+    "wilcoxon": "A signed-rank test (wilcoxon) ends a trial whose folds are worse than the same folds of the best trial",
+}
+"""What each pruner does, in words."""
+
+
 def choose_pruner(tune: TuneSettings, objectives: Sequence[Objective]) -> str:
     """What `tune.pruner` stands for.
 

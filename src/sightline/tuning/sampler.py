@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
+PROPOSES = {
+    "tpe": "The tree-structured Parzen estimator (tpe) proposed the trials: the first at random, the others where those before did well",
+    "gp": "A Gaussian process (gp) proposed the trials: the first at random, the others where its model of the figure expects most",
+    "cmaes": "An evolution strategy (cmaes) proposed the trials: a cloud of them that moves to where they do well",
+    "random": "The trials were drawn at random",
+    "grid": "The trials are all combinations of the values, in a drawn order",
+}
+"""What each sampler does, in words."""
+
+
 def make_sampler(tune: TuneSettings, space: Space, objectives: Sequence[Objective], number: int) -> BaseSampler:
     """The sampler of the trial with this number.
 
