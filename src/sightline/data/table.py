@@ -239,8 +239,10 @@ def _settle(table: ImageTable) -> ImageTable:
 def _worst(table: ImageTable) -> str:
     """What is most often against its images: a sentence that begins with a space."""
     reasons = table.frame["reason"].drop_nulls()
-    reason, n = Counter(reasons).most_common(1)[0] if len(reasons) else ("", 0)
-    return f" Of {len(table):,} images {len(reasons):,} cannot be used, {n:,} of them: {reason}." if n else ""
+    if not len(reasons):
+        return ""
+    (reason, n), *others = Counter(reasons).most_common()
+    return f" Of {len(table):,} images {len(reasons):,} cannot be used{f', {n:,} of them' if others else ''}: {reason}."
 
 
 def _mark_unknown(table: ImageTable) -> ImageTable:
