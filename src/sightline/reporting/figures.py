@@ -7,6 +7,7 @@ from typing import Any
 
 from sightline.evaluation.baseline import baseline_sentence, most_frequent
 from sightline.evaluation.repeats import FEWEST_SEEDS
+from sightline.files import quoted
 from sightline.reporting.charts import interval
 from sightline.reporting.facts import Judged, RunFacts
 from sightline.reporting.html import Content, Html, join, tag
@@ -59,10 +60,10 @@ def headline(facts: RunFacts) -> Html:
 
 def _unfinished(facts: RunFacts) -> str:
     if facts.card is not None:
-        return f"This run is trained, but nothing has judged it yet: sightline evaluate {facts.place}"
+        return f"This run is trained, but nothing has judged it yet: sightline evaluate {quoted(facts.place)}"
     done = len(facts.history)
     where = f"{count(done, 'epoch')} are done" if done != 1 else "1 epoch is done"
-    return f"This run has not finished: {where}, and there are no figures yet. Go on with: sightline train --resume {facts.place}"
+    return f"This run has not finished: {where}, and there are no figures yet. Go on with: sightline train --resume {quoted(facts.place)}"
 
 
 def _standing(facts: RunFacts, name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sightline.evaluation.embedding import Embedding
+from sightline.files import quoted
 from sightline.reporting.classes import classes_section, weak_section
 from sightline.reporting.confusions import matrix_data, matrix_section
 from sightline.reporting.embedding_page import embedding_data, embedding_script, embedding_section
@@ -138,9 +139,15 @@ def _missing(facts: RunFacts) -> Html | None:
     if not lacking or facts.judged is None:
         return None
     told = [
-        [", " if k else "", name, " (", tag("code", _COMMANDS[name].format(source=facts.source, place=facts.place)), ")"]
+        [", " if k else "", name, " (", tag("code", _COMMANDS[name].format(source=quoted(facts.source), place=quoted(facts.place))), ")"]
         for k, name in enumerate(lacking)
     ]
     return tag(
-        "p", "What this report lacks can be added: ", told, "; then ", tag("code", f"sightline report {facts.place}"), ".", class_="note"
+        "p",
+        "What this report lacks can be added: ",
+        told,
+        "; then ",
+        tag("code", f"sightline report {quoted(facts.place)}"),
+        ".",
+        class_="note",
     )

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sightline.files import quoted
 from sightline.reporting.facts import RunFacts, SettingRow
 from sightline.reporting.html import Content, Html, join, tag
 from sightline.reporting.ledger import budget_moved, by_budget, ledger_table
@@ -63,7 +64,7 @@ def reproduce_section(facts: RunFacts, lacking: Content = None) -> Section:
         ("Run folder", tag("code", facts.place)),
     ]
     listed = [[tag("dt", name), tag("dd", value)] for name, value in items if value]
-    again = f"sightline train {shlex.quote(facts.source)} -c {shlex.quote(facts.place + '/config.yaml')}"
+    again = f"sightline train {quoted(facts.source)} -c {quoted(facts.place + '/config.yaml')}"
     told = _MOVED if budget_moved(facts.events) else _SAME
     return Section(
         "reproduce",

@@ -36,7 +36,8 @@ class Payback:
 
     def sentence(self, steps: int) -> str:
         """What it means for so many steps, for a person."""
-        told = f"Compiling took {self.compiling:.0f} s; a step's passes take {1e3 * self.compiled:.3g} ms instead of {1e3 * self.plain:.3g}"
+        with_it, without = (f"{1e3 * seconds:.3g}" if seconds < 0.1 else f"{1e3 * seconds:,.0f}" for seconds in (self.compiled, self.plain))
+        told = f"Compiling took {self.compiling:.0f} s; a step's passes take {with_it} ms instead of {without}"
         saved = self.plain - self.compiled
         if saved <= 0:
             return f"{told}: leave train.compile out."
