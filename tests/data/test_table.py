@@ -552,13 +552,19 @@ def test_columns_that_are_not_used_are_told(tmp_path: Path, columns: str, notes:
     assert [note for note in found.notes if "train part only" not in note] == list(notes)
 
 
+def test_labels_that_are_no_whole_numbers_stay_as_they_are(tmp_path: Path) -> None:
+    plant(tmp_path, "1.jpg", "2.jpg")
+    pl.DataFrame({"path": ["1.jpg", "2.jpg"], "label": [1.0, 2.5]}).write_parquet(tmp_path / "x.parquet")
+    assert rows(scan(tmp_path / "x.parquet"), "path", "label") == [("1.jpg", "1.0"), ("2.jpg", "2.5")]
+
+
 def test_pandas_nan_is_no_class_and_no_group(tmp_path: Path) -> None:
     plant(tmp_path, "1.jpg", "2.jpg", "3.jpg")
     nan = float("nan")
     frame = pl.DataFrame({"path": ["1.jpg", "2.jpg", "3.jpg"], "label": [1.0, 2.0, nan], "group": [nan, nan, 1.0], "__index_level_0__": 1})
     frame.write_parquet(tmp_path / "x.parquet")
     found = scan(tmp_path / "x.parquet")
-    assert rows(found, "path", "label", "group") == [("1.jpg", "1.0", None), ("2.jpg", "2.0", None)]
+    assert rows(found, "path", "label", "group") == [("1.jpg", "1", None), ("2.jpg", "2", None)]
     assert (found.skipped, found.notes) == ({"row without a label": 1}, ())
 
 

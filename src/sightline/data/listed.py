@@ -102,6 +102,8 @@ def _texts(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
             )
     wanted = {old: new for old, new in names.items() if new in _COLUMNS}
     frame = frame.select(list(wanted)).with_columns(cs.float().fill_nan(None))
+    whole = [name for name in frame.select(cs.float()).columns if (frame[name] == frame[name].round()).all()]
+    frame = frame.with_columns(pl.col(whole).cast(pl.Int64, strict=False))  # pandas turns whole numbers with a blank among them into 1.0
     try:
         if any(kind.is_nested() for kind in frame.dtypes):  # polars would spell a list or struct as a text
             raise pl.exceptions.InvalidOperationError

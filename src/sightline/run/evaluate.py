@@ -133,6 +133,7 @@ def write_figures(
     calibrated = Predictions(ids, classifier.probabilities(logits), classifier.classes, labels)
     raw = Predictions(ids, softmax(logits), classifier.classes, labels)
     metrics = measure(calibrated, uncalibrated=raw, twins=twins, sets=classifier.sets) | {"views": views} | (more or {})
+    del raw  # of a million images these are a large part of all that is held
     if classifier.novelty is not None and novelty is not None:
         metrics["novelty"] = novelty_figures(classifier.novelty, novelty)
     write_evaluation(place, calibrated, metrics)
