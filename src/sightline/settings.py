@@ -252,7 +252,7 @@ class TrainSettings(Settings):
     ema: Annotated[float, Field(gt=0, lt=1)] | Auto | None = setting(
         "auto",
         "judge and keep a moving average of the weights with this decay; null: the weights themselves; auto: 0.98 for sightline's own "
-        "networks from scratch, else null",
+        "networks from scratch where an epoch has 15 steps or more, else null",
     )
     reset_head: bool = setting(False, "a phase begins with a new head", needs=["a run's first phase"])
     prefix: Literal["auto", "on", "off"] = setting(

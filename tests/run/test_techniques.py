@@ -206,7 +206,7 @@ def test_a_class_with_one_image_is_trained_on_and_not_evaluated(make_folder: Cal
 
 
 def test_the_averaged_weights_are_judged_and_kept(folder: Path, tmp_path: Path) -> None:
-    words = [*SMALL, "train.restore_best=false", "train.epochs=3"]
+    words = [*SMALL, "train.restore_best=false", "train.epochs=3", "train.batch_size=2"]
     plain = train(folder, [*words, "train.ema=null"], run=tmp_path / "plain")
     averaged = train(folder, words, run=tmp_path / "ema")  # the default of our own networks
     a, b = history(tmp_path / "plain"), history(tmp_path / "ema")
@@ -246,7 +246,7 @@ def test_mixed_pictures_have_two_labels(folder: Path, tmp_path: Path, words: lis
 
 CRAFT = [
     *("augment.policy=trivial", "augment.erase=1", "augment.mixup=0.3", "train.layer_decay=0.5"),
-    *("train.trunk_lr=0.1", "train.ema=null", "train.clip_norm=0.01", "train.warmup=1", "train.label_smoothing=0.3", "model.dropout=0.5"),
+    *("train.trunk_lr=0.1", "train.ema=0.5", "train.clip_norm=0.01", "train.warmup=1", "train.label_smoothing=0.3", "model.dropout=0.5"),
 ]
 ONE = [*SMALL, "train.epochs=1", "train.schedule=constant"]
 
@@ -524,7 +524,16 @@ def test_weights_of_another_architecture_are_a_sentence_that_names_keys(folder: 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("words", "average"), [((), 0.98), (("train.ema=0.5",), 0.5), (("model.name=simpsons_residual",), None)])
+@pytest.mark.parametrize(
+    ("words", "average"),
+    [
+        (("train.batch_size=2",), 0.98),  # 15 steps
+        (("train.batch_size=2", "train.accumulate=2"), None),
+        (("train.batch_size=2", "train.images_per_epoch=20"), None),
+        (("train.ema=0.5",), 0.5),
+        (("model.name=simpsons_residual", "train.batch_size=2"), None),
+    ],
+)
 def test_the_average_is_settled_and_written_down(folder: Path, tmp_path: Path, words: tuple[str, ...], average: float | None) -> None:
     train(folder, [*SMALL, *words, "train.epochs=1", "train.judge=false"], run=tmp_path / "run")
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]["ema"] == average

@@ -120,7 +120,8 @@ def _settled(phase: Phase, epochs: int, task: Task) -> Config:
     if config.train.lr == "auto":
         values["train.lr"] = automatic_lr(optimizer, task.pretrained)
     if config.train.ema == "auto":
-        values["train.ema"] = automatic_ema(config.model)
+        shown = min(len(task.rows), config.train.images_per_epoch or len(task.rows))
+        values["train.ema"] = automatic_ema(config.model, shown / (config.train.batch_size * config.train.accumulate))
     if config.train.first_size == "auto":
         values["train.first_size"] = _first_size(config, task)
     config = config.with_values(values)
