@@ -279,6 +279,18 @@ def test_without_restoring_the_last_weights_stay(tmp_path: Path) -> None:
     assert digest(trainer.network) == validate.seen[2]
 
 
+def test_best_weights_that_no_checkpoint_knows_are_gone_when_training_goes_on(tmp_path: Path) -> None:
+    make_trainer(tmp_path, epochs=2).fit(Quiet(), never)
+    again = make_trainer(tmp_path, epochs=3)
+    stray = again.checkpoints.folder / "best-000002"  # of a third epoch that was killed before its checkpoint
+    stray.mkdir()
+    state = again.checkpoints.newest()
+    assert state is not None
+    again.resume(state)
+    assert not stray.exists()
+    assert (again.checkpoints.folder / f"best-{again.progress.best_epoch:06d}").exists()
+
+
 def test_for_a_loss_the_smallest_is_best(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, monitor="loss")
     give(trainer, [0.5, 0.2, 0.3])

@@ -57,9 +57,8 @@ def seen_before(root: Path, table: ImageTable, side: int, screen: Screen) -> tup
         note: str | None = f"Only equal pictures were looked for among those that the run learned or chose from, no near twins: {why}."
     else:
         allowed = limits(config)
-        twins = known_twins(
-            _Below(stored, pixels), both["digest"], allowed.cache, screen.counter("looking for near twins"), allowed.workers
-        )
+        joined = _Below(stored, pixels, np.concatenate([stored.extents, pixels.extents]))
+        twins = known_twins(joined, both["digest"], allowed.cache, screen.counter("looking for near twins"), allowed.workers)
         groups = join_twins(groups, twins, both["label"]).numbers
         paired[twins.second[twins.first < count]] = True  # where a chain was cut too
         note = " ".join(twins.notes) or None
@@ -88,14 +87,11 @@ class _Below:
 
     first: Pixels
     second: Pixels
+    extents: npt.NDArray[np.int32]  # of both; each block that is searched asks for them
 
     @property
     def side(self) -> int:
         return self.first.side
-
-    @property
-    def extents(self) -> npt.NDArray[np.int32]:
-        return np.concatenate([self.first.extents, self.second.extents])
 
     def read(self, rows: npt.NDArray[np.int64], into: torch.Tensor | None = None) -> torch.Tensor:
         """(B, S, S, 3) uint8 of these rows."""
